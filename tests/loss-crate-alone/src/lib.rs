@@ -1,0 +1,1 @@
+//! A crate that depends on candle-losses alone.
