@@ -1,0 +1,89 @@
+//! Running cargo and the binaries it builds.
+
+use crate::exit::Failure;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The root of the workspace, wherever the command was started.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+}
+
+/// The cargo that runs this program.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Builds with `cargo ARGUMENTS` and returns the executables that it made, as (target name, path).
+///
+/// Compiler messages go to standard error as in any build; the JSON that names the executables stays with us.
+pub(crate) fn build_executables(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let output = cargo()
+        .args(arguments)
+        .arg("--message-format=json-render-diagnostics")
+        .arg("--manifest-path")
+        .arg(root().join("Cargo.toml"))
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::run(format!("cannot start cargo: {error}")))?;
+    if !output.status.success() {
+        return Err(Failure::run(format!(
+            "cargo {} failed",
+            arguments.join(" ")
+        )));
+    }
+    let executables = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| {
+            let path = PathBuf::from(message["executable"].as_str()?);
+            Some((message["target"]["name"].as_str()?.to_owned(), path))
+        })
+        .collect();
+    Ok(executables)
+}
+
+/// Builds the binary of `package` in release mode and returns its path.
+pub(crate) fn build_binary(package: &str) -> Result<PathBuf, Failure> {
+    let arguments = [
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        package,
+        "--bin",
+        package,
+    ];
+    build_executables(&arguments)?
+        .pop()
+        .map(|(_, path)| path)
+        .ok_or_else(|| Failure::run(format!("cargo built {package} and named no executable")))
+}
+
+/// Builds the binary of `package`, then becomes it: its output, signals and exit code are the caller's.
+pub(crate) fn become_binary(
+    package: &str,
+    arguments: impl Iterator<Item = impl AsRef<OsStr>>,
+) -> Result<(), Failure> {
+    let path = build_binary(package)?;
+    let mut command = Command::new(&path);
+    command.args(arguments);
+    replace_process(command)
+        .map_err(|error| Failure::run(format!("cannot start {}: {error}", path.display())))
+}
+
+#[cfg(unix)]
+fn replace_process(mut command: Command) -> std::io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    Err(command.exec())
+}
+
+#[cfg(not(unix))]
+fn replace_process(mut command: Command) -> std::io::Result<()> {
+    let status = command.status()?;
+    std::process::exit(status.code().unwrap_or(1))
+}
