@@ -1,1 +1,21 @@
-//! candle-vision-ops.
+//! Convolution, linear and max-pooling ops for Candle on the CPU, with gradients that are right and fast.
+//!
+//! | op | computes |
+//! |---|---|
+//! | [`max_pool2d()`] | the maximum of each window, any kernel and stride; the first maximum takes the whole gradient |
+//!
+//! Every op takes tensors of any layout, tracks gradients through Candle's autograd, and gives no gradient to an argument
+//! that tracks none. Backward passes are not differentiable again. Every op has a form out of tensor ops in its module
+//! `composed`, which is the oracle of the tests and the path on devices other than the CPU.
+
+#![deny(missing_docs)]
+
+mod error;
+pub mod max_pool2d;
+mod strided_view;
+mod tensor_access;
+#[cfg(test)]
+mod test_support;
+
+pub use error::VisionOpError;
+pub use max_pool2d::max_pool2d;
