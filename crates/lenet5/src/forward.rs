@@ -1,0 +1,58 @@
+//! The forward pass, composed of Candle's ops or of fused ones.
+
+use candle_core::{DType, Result, Tensor};
+
+/// How the forward pass (and with it the backward pass) is computed. Both give the same numbers up to rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Forward {
+    /// Candle's own convolution, addition, relu and matrix product, with a max pooling of ours, because the gradient of Candle's
+    /// is wrong by a factor of four. Readable and slow: the oracle.
+    #[default]
+    Composed,
+}
+
+/// Runs the layers on `images` with the parameters in the order of [`crate::PARAMETERS`].
+pub(crate) fn forward(mode: Forward, images: &Tensor, parameters: &[&Tensor]) -> Result<Tensor> {
+    check_images(images, parameters[0].dtype())?;
+    match mode {
+        Forward::Composed => composed(images, parameters),
+    }
+}
+
+fn check_images(images: &Tensor, dtype: DType) -> Result<()> {
+    if images.rank() != 4 || images.dims()[1..] != [1, 32, 32] {
+        return Err(candle_core::Error::Msg(format!(
+            "LeNet5: images must have shape (N, 1, 32, 32), got {:?}; resize and add the channel axis first",
+            images.dims()
+        )));
+    }
+    if images.dtype() != dtype {
+        return Err(candle_core::Error::Msg(format!(
+            "LeNet5: images must have the parameters' dtype {dtype:?}, got {:?}; convert them with to_dtype",
+            images.dtype()
+        )));
+    }
+    Ok(())
+}
+
+fn composed(images: &Tensor, parameters: &[&Tensor]) -> Result<Tensor> {
+    let &[w1, b1, w2, b2, w3, b3, w4, b4, w5, b5] = parameters else {
+        unreachable!("a model has ten parameters");
+    };
+    let x = composed_conv(images, w1, b1)?.relu()?;
+    let x = candle_vision_ops::max_pool2d(&x, (2, 2), (2, 2))?;
+    let x = composed_conv(&x, w2, b2)?.relu()?;
+    let x = candle_vision_ops::max_pool2d(&x, (2, 2), (2, 2))?;
+    let x = composed_conv(&x, w3, b3)?.flatten_from(1)?;
+    let x = composed_linear(&x, w4, b4)?.relu()?;
+    composed_linear(&x, w5, b5)
+}
+
+fn composed_conv(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let bias = bias.reshape((1, bias.elem_count(), 1, 1))?;
+    x.conv2d(weight, 0, 1, 1, 1)?.broadcast_add(&bias)
+}
+
+fn composed_linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    x.matmul(&weight.t()?)?.broadcast_add(bias)
+}
