@@ -280,6 +280,10 @@ macro_rules! portable {
                 self.compare(other, |a, b| a == b)
             }
             #[inline(always)]
+            fn first(_: Portable, n: usize) -> Mask<$lanes> {
+                Mask(std::array::from_fn(|i| i < n))
+            }
+            #[inline(always)]
             fn select(self, mask: Mask<$lanes>, other: Self) -> Self {
                 Self(std::array::from_fn(|i| {
                     if mask.0[i] { self.0[i] } else { other.0[i] }

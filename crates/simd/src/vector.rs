@@ -275,6 +275,8 @@ pub trait Vector:
     fn is_nan(self) -> Self::Mask {
         !self.eq(self)
     }
+    /// The mask that holds in the first `n` lanes, 0 to [`Self::LANES`].
+    fn first(s: Self::Token, n: usize) -> Self::Mask;
     /// `self` where the mask holds, else `other`.
     fn select(self, mask: Self::Mask, other: Self) -> Self;
     /// Bit i says whether the mask holds in lane i.

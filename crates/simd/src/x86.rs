@@ -258,7 +258,7 @@ macro_rules! avx512_vector {
                 x86!(($half($low(self.0)), $half($high::<1>(self.0))))
             }
             #[inline(always)]
-            fn first(n: usize) -> $mask {
+            fn first_lanes(n: usize) -> $mask {
                 debug_assert!(n <= $lanes);
                 ((1u32 << n) - 1) as $mask
             }
@@ -271,11 +271,11 @@ macro_rules! avx512_vector {
             {
                 #[inline(always)]
                 unsafe fn load_partial_ptr(_: Avx512, p: *const $t, n: usize, fill: $t) -> Self {
-                    x86!(Self($mask_loadu($set1(fill), Self::first(n), p)))
+                    x86!(Self($mask_loadu($set1(fill), Self::first_lanes(n), p)))
                 }
                 #[inline(always)]
                 unsafe fn store_partial_ptr(self, p: *mut $t, n: usize) {
-                    x86!($mask_storeu(p, Self::first(n), self.0))
+                    x86!($mask_storeu(p, Self::first_lanes(n), self.0))
                 }
                 #[inline(always)]
                 fn abs(self) -> Self {
@@ -318,6 +318,10 @@ macro_rules! avx512_vector {
                 #[inline(always)]
                 fn eq(self, other: Self) -> $mask {
                     x86!($cmp::<_CMP_EQ_OQ>(self.0, other.0))
+                }
+                #[inline(always)]
+                fn first(_: Avx512, n: usize) -> $mask {
+                    Self::first_lanes(n)
                 }
                 #[inline(always)]
                 fn select(self, mask: $mask, other: Self) -> Self {
@@ -415,7 +419,7 @@ macro_rules! avx2_vector {
             }
             /// The mask of the first `n` lanes as `maskload` wants it.
             #[inline(always)]
-            fn first(n: usize) -> __m256i {
+            fn first_lanes(n: usize) -> __m256i {
                 assert!(n <= $lanes);
                 let words = n * 8 / $lanes;
                 // SAFETY: words is at most 8, so eight of the sixteen words are left from 8 - words on.
@@ -432,13 +436,13 @@ macro_rules! avx2_vector {
                 #[inline(always)]
                 unsafe fn load_partial_ptr(_: Avx2, p: *const $t, n: usize, fill: $t) -> Self {
                     x86!({
-                        let first = Self::first(n);
+                        let first = Self::first_lanes(n);
                         Self($blendv($set1(fill), $maskload(p, first), $cast(first)))
                     })
                 }
                 #[inline(always)]
                 unsafe fn store_partial_ptr(self, p: *mut $t, n: usize) {
-                    x86!($maskstore(p, Self::first(n), self.0))
+                    x86!($maskstore(p, Self::first_lanes(n), self.0))
                 }
                 #[inline(always)]
                 fn abs(self) -> Self {
@@ -466,6 +470,10 @@ macro_rules! avx2_vector {
                 #[inline(always)]
                 fn eq(self, other: Self) -> $mask {
                     x86!($mask($cmp::<_CMP_EQ_OQ>(self.0, other.0)))
+                }
+                #[inline(always)]
+                fn first(_: Avx2, n: usize) -> $mask {
+                    x86!($mask($cast(Self::first_lanes(n))))
                 }
                 #[inline(always)]
                 fn select(self, mask: $mask, other: Self) -> Self {

@@ -205,6 +205,11 @@ impl<T: Float> Kernel for Check<T> {
         }
 
         for n in 0..=lanes {
+            assert_eq!(
+                bits(V::<T, S>::first(s, n)),
+                ((1u64 << n) - 1) as u32,
+                "{name}"
+            );
             let part = V::<T, S>::load_partial(s, &a[..n], T::NEG_INFINITY).to_array();
             assert_eq!(part[..n], a[..n], "{name}");
             assert!(
