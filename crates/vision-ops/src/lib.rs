@@ -2,6 +2,7 @@
 //!
 //! | op | computes |
 //! |---|---|
+//! | [`conv2d()`] | convolution with any stride, padding, dilation and groups, and a bias |
 //! | [`max_pool2d()`] | the maximum of each window, any kernel and stride; the first maximum takes the whole gradient |
 //!
 //! Every op takes tensors of any layout, tracks gradients through Candle's autograd, and gives no gradient to an argument
@@ -10,12 +11,17 @@
 
 #![deny(missing_docs)]
 
+pub mod conv2d;
+mod element;
 mod error;
 pub mod max_pool2d;
+mod product;
+mod scratch;
 mod strided_view;
 mod tensor_access;
 #[cfg(test)]
 mod test_support;
 
+pub use conv2d::{Conv2dOptions, conv2d};
 pub use error::VisionOpError;
 pub use max_pool2d::max_pool2d;

@@ -1,0 +1,443 @@
+//! Convolution as matrix products over shifted views of a padded image, without unfolding it.
+//!
+//! The padded image is stored as one plane for each channel and each phase of the stride (row and column modulo the
+//! stride). Then the pixels that a kernel element sees, for all windows, are one run of a plane: window (i, j) is at
+//! position `i * row + j`, `row` being the width of a plane, and the kernel element shifts all of them by the same offset.
+//! So output channel o at all positions is a row of a product ([`Product`]) whose second operand has rows at any offset:
+//! stride, padding and dilation cost nothing in the inner loop. The positions between the end of an output row and the end
+//! of a plane's row are computed and thrown away, `(row - OW) / row` of the work.
+
+use candle_simd::Isa;
+use candle_simd::parallel::Disjoint;
+use rayon::prelude::*;
+
+use super::Conv2dGeometry;
+use crate::element::Element;
+use crate::product::{Product, Start};
+use crate::scratch::Scratch;
+
+/// Vectors at the end of a row may reach this many elements past it; buffers that are read have room for it.
+const SLACK: usize = 64;
+
+/// Multiply-adds from which a convolution goes to the thread pool: about 10 microseconds.
+const PARALLEL_FROM: usize = 1 << 19;
+
+/// Where things are in the planes of one padded image.
+struct Planes<'a> {
+    geometry: &'a Conv2dGeometry,
+    /// Rows and columns of a plane.
+    rows: usize,
+    row: usize,
+}
+
+impl<'a> Planes<'a> {
+    fn new(geometry: &'a Conv2dGeometry) -> Self {
+        let Conv2dGeometry { input, options, .. } = geometry;
+        Self {
+            geometry,
+            rows: (input.0 + 2 * options.padding.0).div_ceil(options.stride.0),
+            row: (input.1 + 2 * options.padding.1).div_ceil(options.stride.1),
+        }
+    }
+
+    fn plane(&self) -> usize {
+        self.rows * self.row
+    }
+
+    fn phases(&self) -> usize {
+        self.geometry.options.stride.0 * self.geometry.options.stride.1
+    }
+
+    /// Elements of all planes of one image.
+    fn len(&self) -> usize {
+        self.geometry.in_channels * self.phases() * self.plane()
+    }
+
+    /// Positions from the first window to the last.
+    fn span(&self) -> usize {
+        (self.geometry.output.0 - 1) * self.row + self.geometry.output.1
+    }
+
+    /// The phase that kernel element (a, b) sees, and its offset in a plane of that phase.
+    fn tap(&self, a: usize, b: usize) -> (usize, usize) {
+        let options = &self.geometry.options;
+        let (y, x) = (a * options.dilation.0, b * options.dilation.1);
+        let phase = y % options.stride.0 * options.stride.1 + x % options.stride.1;
+        (
+            phase,
+            y / options.stride.0 * self.row + x / options.stride.1,
+        )
+    }
+
+    /// The offsets of the kernel elements of a group's channels, in the order of the weights.
+    fn tap_offsets(&self) -> Vec<usize> {
+        let (rows, columns) = self.geometry.kernel;
+        let mut offsets = Vec::with_capacity(self.geometry.taps());
+        for c in 0..self.geometry.group_inputs() {
+            for a in 0..rows {
+                for b in 0..columns {
+                    let (phase, offset) = self.tap(a, b);
+                    offsets.push((c * self.phases() + phase) * self.plane() + offset);
+                }
+            }
+        }
+        offsets
+    }
+
+    /// Calls `f` with each piece of an image row that lies in one phase: (its plane and position in it, the index in the
+    /// image of its first element, how many elements). Elements of a piece are `stride.1` apart in the image.
+    fn for_each_piece(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let Conv2dGeometry {
+            in_channels,
+            input: (height, width),
+            options,
+            ..
+        } = *self.geometry;
+        let (stride, padding) = (options.stride, options.padding);
+        for c in 0..in_channels {
+            for y in 0..height {
+                let padded = y + padding.0;
+                for phase in 0..stride.1.min(width) {
+                    let column = phase + padding.1;
+                    let plane = (c * stride.0 + padded % stride.0) * stride.1 + column % stride.1;
+                    let at =
+                        plane * self.plane() + padded / stride.0 * self.row + column / stride.1;
+                    f(
+                        at,
+                        (c * height + y) * width + phase,
+                        (width - phase).div_ceil(stride.1),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Spreads an image over zeroed planes.
+    fn spread<F: Element>(&self, image: &[F], planes: &mut [F]) {
+        let step = self.geometry.options.stride.1;
+        self.for_each_piece(|at, from, count| {
+            if step == 1 {
+                planes[at..at + count].copy_from_slice(&image[from..from + count]);
+            } else {
+                for (k, to) in planes[at..at + count].iter_mut().enumerate() {
+                    *to = image[from + k * step];
+                }
+            }
+        });
+    }
+
+    /// The inverse of [`Self::spread`]: gathers an image from planes.
+    fn gather<F: Element>(&self, planes: &[F], image: &mut [F]) {
+        let step = self.geometry.options.stride.1;
+        self.for_each_piece(|at, from, count| {
+            if step == 1 {
+                image[from..from + count].copy_from_slice(&planes[at..at + count]);
+            } else {
+                for (k, &value) in planes[at..at + count].iter().enumerate() {
+                    image[from + k * step] = value;
+                }
+            }
+        });
+    }
+}
+
+/// Runs `f` for every index below `count`, on the pool where the work is worth it.
+fn for_each(count: usize, multiply_adds: usize, f: impl Fn(usize) + Sync + Send) {
+    if multiply_adds < PARALLEL_FROM {
+        (0..count).for_each(f);
+    } else {
+        (0..count).into_par_iter().for_each(f);
+    }
+}
+
+fn multiply_adds(geometry: &Conv2dGeometry) -> usize {
+    geometry.batch * geometry.output_len() * geometry.taps()
+}
+
+/// The result, row-major.
+pub(crate) fn forward<F: Element>(
+    isa: Isa,
+    geometry: &Conv2dGeometry,
+    x: &[F],
+    weight: &[F],
+    bias: Option<&[F]>,
+) -> Vec<F> {
+    let mut y = vec![F::ZERO; geometry.batch * geometry.output_len()];
+    let parts = Disjoint::new(&mut y);
+    let planes = Planes::new(geometry);
+    let taps = planes.tap_offsets();
+    for_each(geometry.batch, multiply_adds(geometry), |n| {
+        let image = &x[n * geometry.input_len()..][..geometry.input_len()];
+        // SAFETY: every image writes its own part.
+        let y = unsafe { parts.part(n * geometry.output_len()..(n + 1) * geometry.output_len()) };
+        forward_image(isa, geometry, &planes, &taps, image, weight, bias, y);
+    });
+    y
+}
+
+#[allow(clippy::too_many_arguments)]
+fn forward_image<F: Element>(
+    isa: Isa,
+    geometry: &Conv2dGeometry,
+    planes: &Planes<'_>,
+    taps: &[usize],
+    image: &[F],
+    weight: &[F],
+    bias: Option<&[F]>,
+    y: &mut [F],
+) {
+    let mut padded = Scratch::zeroed(planes.len() + SLACK);
+    planes.spread(image, &mut padded);
+    let outputs = geometry.group_outputs();
+    let span = planes.span();
+    let mut wide = Scratch::dirty(outputs * span);
+    let rows: Vec<usize> = (0..outputs).map(|o| o * geometry.taps()).collect();
+    let group_planes = geometry.group_inputs() * planes.phases() * planes.plane();
+    for group in 0..geometry.options.groups {
+        let first = group * outputs;
+        Product {
+            a: &weight[first * geometry.taps()..],
+            a_rows: &rows,
+            a_step: 1,
+            b: &padded[group * group_planes..],
+            b_rows: taps,
+            columns: span,
+            c: &mut wide,
+            c_stride: span,
+            start: bias.map_or(Start::Zero, |bias| Start::RowBias(&bias[first..])),
+            relu: false,
+        }
+        .run(isa);
+        let (height, width) = geometry.output;
+        for o in 0..outputs {
+            for i in 0..height {
+                y[((first + o) * height + i) * width..][..width]
+                    .copy_from_slice(&wide[o * span + i * planes.row..][..width]);
+            }
+        }
+    }
+}
+
+/// The upstream gradient of one output channel, laid out as positions of a plane; the positions that belong to no window
+/// are left as they are, which is zero.
+fn spread_positions<F: Element>(
+    geometry: &Conv2dGeometry,
+    row: usize,
+    upstream: &[F],
+    to: &mut [F],
+) {
+    let (height, width) = geometry.output;
+    for i in 0..height {
+        to[i * row..][..width].copy_from_slice(&upstream[i * width..][..width]);
+    }
+}
+
+/// The gradient of `x`, row-major.
+///
+/// Each plane is a convolution of the upstream gradient with the kernel elements that see its phase, turned round.
+pub(crate) fn backward_input<F: Element>(
+    isa: Isa,
+    geometry: &Conv2dGeometry,
+    weight: &[F],
+    upstream: &[F],
+) -> Vec<F> {
+    let mut grad = vec![F::ZERO; geometry.batch * geometry.input_len()];
+    let parts = Disjoint::new(&mut grad);
+    let planes = Planes::new(geometry);
+    let options = &geometry.options;
+    let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
+    let (kernel_rows, kernel_columns) = geometry.kernel;
+    // The rows of a plane that hold pixels of the image.
+    let first_row = options.padding.0 / options.stride.0;
+    let end_row = (options.padding.0 + geometry.input.0).div_ceil(options.stride.0);
+    let columns = (end_row - first_row) * planes.row;
+    // Before position 0 lie as many zeros as the largest offset of a kernel element, and after the last window enough
+    // for every position of a plane.
+    let (_, lead) = planes.tap(kernel_rows - 1, kernel_columns - 1);
+    let lead = lead
+        .max((kernel_rows - 1) * options.dilation.0 / options.stride.0 * planes.row + planes.row);
+    let channel = lead + planes.plane() + SLACK;
+    let phases: Vec<PhaseTaps<F>> = (0..planes.phases())
+        .map(|phase| {
+            let mut taps = PhaseTaps {
+                weights: Vec::new(),
+                b_rows: Vec::new(),
+            };
+            for o in 0..outputs {
+                for a in 0..kernel_rows {
+                    for b in 0..kernel_columns {
+                        let (seen, offset) = planes.tap(a, b);
+                        if seen == phase {
+                            taps.b_rows
+                                .push(o * channel + lead + first_row * planes.row - offset);
+                        }
+                    }
+                }
+            }
+            for group in 0..options.groups {
+                for c in 0..inputs {
+                    for o in 0..outputs {
+                        for a in 0..kernel_rows {
+                            for b in 0..kernel_columns {
+                                if planes.tap(a, b).0 == phase {
+                                    let row = (group * outputs + o) * inputs + c;
+                                    taps.weights
+                                        .push(weight[(row * kernel_rows + a) * kernel_columns + b]);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            taps
+        })
+        .collect();
+    for_each(geometry.batch, multiply_adds(geometry), |n| {
+        // SAFETY: every image writes its own part.
+        let grad = unsafe { parts.part(n * geometry.input_len()..(n + 1) * geometry.input_len()) };
+        let upstream = &upstream[n * geometry.output_len()..][..geometry.output_len()];
+        let mut spread = Scratch::zeroed(outputs * channel);
+        let mut padded = Scratch::dirty(planes.len());
+        for group in 0..options.groups {
+            for o in 0..outputs {
+                let from = (group * outputs + o) * geometry.positions();
+                spread_positions(
+                    geometry,
+                    planes.row,
+                    &upstream[from..][..geometry.positions()],
+                    &mut spread[o * channel + lead..],
+                );
+            }
+            for (phase, taps) in phases.iter().enumerate() {
+                let depth = taps.b_rows.len();
+                let rows: Vec<usize> = (0..inputs).map(|c| c * depth).collect();
+                let first = (group * inputs * planes.phases() + phase) * planes.plane();
+                Product {
+                    a: &taps.weights[group * inputs * depth..],
+                    a_rows: &rows,
+                    a_step: 1,
+                    b: &spread,
+                    b_rows: &taps.b_rows,
+                    columns,
+                    c: &mut padded[first + first_row * planes.row..],
+                    c_stride: planes.phases() * planes.plane(),
+                    start: Start::Zero,
+                    relu: false,
+                }
+                .run(isa);
+            }
+        }
+        planes.gather(&padded, grad);
+    });
+    grad
+}
+
+/// The kernel elements that see one phase.
+struct PhaseTaps<F> {
+    /// By group, input channel, output channel of the group, kernel element.
+    weights: Vec<F>,
+    /// By output channel of the group and kernel element: where its row of the upstream gradient starts.
+    b_rows: Vec<usize>,
+}
+
+/// The gradients of `weight` and of the bias, row-major.
+///
+/// Chunks of images, cut by the sizes alone, sum their own gradients; the chunks are then added in order, so that the
+/// result is the same for any number of threads. In a chunk the vectors run along the output channels: the upstream
+/// gradient is turned so that a position's channels are neighbours.
+pub(crate) fn backward_weight<F: Element>(
+    isa: Isa,
+    geometry: &Conv2dGeometry,
+    x: &[F],
+    upstream: &[F],
+) -> (Vec<F>, Vec<F>) {
+    let planes = Planes::new(geometry);
+    let taps = planes.tap_offsets();
+    let size = geometry.gradient_chunk();
+    let chunks = geometry.batch.div_ceil(size);
+    let len = geometry.weight_len();
+    let mut partial = vec![F::ZERO; chunks * (len + geometry.out_channels)];
+    let parts = Disjoint::new(&mut partial);
+    for_each(chunks, multiply_adds(geometry), |chunk| {
+        let stride = len + geometry.out_channels;
+        // SAFETY: every chunk writes its own part.
+        let part = unsafe { parts.part(chunk * stride..(chunk + 1) * stride) };
+        let images = chunk * size..geometry.batch.min((chunk + 1) * size);
+        chunk_gradient(isa, geometry, &planes, &taps, images, x, upstream, part);
+    });
+    let mut sum = vec![F::ZERO; len + geometry.out_channels];
+    for part in partial.chunks(len + geometry.out_channels) {
+        for (sum, &part) in sum.iter_mut().zip(part) {
+            *sum = *sum + part;
+        }
+    }
+    let bias = sum.split_off(len);
+    // Chunks keep (group, tap, output); the weights are (group, output, tap).
+    let (outputs, taps) = (geometry.group_outputs(), geometry.taps());
+    let mut weight = vec![F::ZERO; len];
+    for group in 0..geometry.options.groups {
+        for tap in 0..taps {
+            for o in 0..outputs {
+                weight[(group * outputs + o) * taps + tap] =
+                    sum[(group * taps + tap) * outputs + o];
+            }
+        }
+    }
+    (weight, bias)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn chunk_gradient<F: Element>(
+    isa: Isa,
+    geometry: &Conv2dGeometry,
+    planes: &Planes<'_>,
+    taps: &[usize],
+    images: std::ops::Range<usize>,
+    x: &[F],
+    upstream: &[F],
+    part: &mut [F],
+) {
+    let (weight, bias) = part.split_at_mut(geometry.weight_len());
+    let outputs = geometry.group_outputs();
+    let span = planes.span();
+    let group_planes = geometry.group_inputs() * planes.phases() * planes.plane();
+    let position_rows: Vec<usize> = (0..span).map(|q| q * outputs).collect();
+    let mut padded = Scratch::zeroed(planes.len() + SLACK);
+    // Positions that belong to no window stay zero.
+    let mut turned = Scratch::zeroed(span * outputs);
+    for n in images {
+        planes.spread(
+            &x[n * geometry.input_len()..][..geometry.input_len()],
+            &mut padded,
+        );
+        for group in 0..geometry.options.groups {
+            for o in 0..outputs {
+                let channel = group * outputs + o;
+                let from = n * geometry.output_len() + channel * geometry.positions();
+                let (height, width) = geometry.output;
+                let mut sum = F::ZERO;
+                for i in 0..height {
+                    let values = &upstream[from + i * width..][..width];
+                    for (j, &value) in values.iter().enumerate() {
+                        turned[(i * planes.row + j) * outputs + o] = value;
+                        sum = sum + value;
+                    }
+                }
+                bias[channel] = bias[channel] + sum;
+            }
+            Product {
+                a: &padded[group * group_planes..],
+                a_rows: taps,
+                a_step: 1,
+                b: &turned,
+                b_rows: &position_rows,
+                columns: outputs,
+                c: &mut weight[group * taps.len() * outputs..],
+                c_stride: outputs,
+                start: Start::Accumulate,
+                relu: false,
+            }
+            .run(isa);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! A register-blocked matrix product whose operand rows may lie anywhere: one kernel serves dense layers and convolutions.
+//!
+//! `c[i][j] = start + sum over k of a[a_rows[i] + k * a_step] * b[b_rows[k] + j]`
+//!
+//! Vectors run along j. A block holds R rows by NV vectors of sums in registers; each k loads NV vectors of `b` and
+//! broadcasts R numbers of `a`. With AVX-512 R x NV is 8 x 3: 24 of 32 registers, 24 multiply-adds for 11 loads; with 16
+//! registers it is 4 x 3. Sums are taken in the order of k for every element, so the result depends on neither the number
+//! of threads nor the position of an element in a block.
+
+use candle_simd::{Float, Isa, Kernel, Simd, Vector};
+
+/// What the sums start from.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a, F> {
+    Zero,
+    /// One number a row.
+    RowBias(&'a [F]),
+    /// One number a column.
+    ColumnBias(&'a [F]),
+    /// What `c` holds.
+    Accumulate,
+}
+
+/// The operands. [`Product::run`] checks every bound before it computes.
+pub(crate) struct Product<'a, F> {
+    pub(crate) a: &'a [F],
+    pub(crate) a_rows: &'a [usize],
+    pub(crate) a_step: usize,
+    pub(crate) b: &'a [F],
+    pub(crate) b_rows: &'a [usize],
+    pub(crate) columns: usize,
+    pub(crate) c: &'a mut [F],
+    pub(crate) c_stride: usize,
+    pub(crate) start: Start<'a, F>,
+    /// Negative results become 0; NaN stays.
+    pub(crate) relu: bool,
+}
+
+impl<F: Float> Product<'_, F> {
+    /// Computes `c` with the given instruction set.
+    ///
+    /// # Panics
+    /// When an operand is shorter than its rows say. The callers in this crate size them.
+    pub(crate) fn run(self, isa: Isa) {
+        let (rows, depth) = (self.a_rows.len(), self.b_rows.len());
+        if rows == 0 || self.columns == 0 {
+            return;
+        }
+        if depth > 0 {
+            let last = |rows: &[usize]| rows.iter().copied().max().unwrap_or(0);
+            assert!(last(self.a_rows) + (depth - 1) * self.a_step < self.a.len());
+            assert!(last(self.b_rows) + self.columns <= self.b.len());
+        }
+        assert!((rows - 1) * self.c_stride + self.columns <= self.c.len());
+        match self.start {
+            Start::RowBias(bias) => assert!(bias.len() >= rows),
+            Start::ColumnBias(bias) => assert!(bias.len() >= self.columns),
+            Start::Zero | Start::Accumulate => {}
+        }
+        isa.dispatch(self);
+    }
+}
+
+impl<F: Float> Kernel for Product<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let lanes = F::V::<S>::LANES;
+        let mut j = 0;
+        while j < self.columns {
+            let left = self.columns - j;
+            // Four vectors go as two and two: one alone would wait for the latency of its few sums.
+            let vectors = match left.div_ceil(lanes) {
+                1 => 1,
+                2 | 4 => 2,
+                _ => 3,
+            };
+            let tail = (left - (vectors - 1) * lanes).min(lanes);
+            // SAFETY: `run` above checked the bounds of all rows and columns.
+            unsafe {
+                match (vectors, tail == lanes) {
+                    (1, true) => self.columns_block::<S, 1, false>(s, j, tail),
+                    (1, false) => self.columns_block::<S, 1, true>(s, j, tail),
+                    (2, true) => self.columns_block::<S, 2, false>(s, j, tail),
+                    (2, false) => self.columns_block::<S, 2, true>(s, j, tail),
+                    (_, true) => self.columns_block::<S, 3, false>(s, j, tail),
+                    (_, false) => self.columns_block::<S, 3, true>(s, j, tail),
+                }
+            }
+            j += vectors * lanes;
+        }
+    }
+}
+
+impl<F: Float> Product<'_, F> {
+    /// All rows of NV vectors of columns from `j` on; `PARTIAL` says that the last vector has only `tail` columns.
+    ///
+    /// # Safety
+    /// The operands hold the rows and columns that are named.
+    #[inline(always)]
+    unsafe fn columns_block<S: Simd, const NV: usize, const PARTIAL: bool>(
+        &mut self,
+        s: S,
+        j: usize,
+        tail: usize,
+    ) {
+        let rows = self.a_rows.len();
+        let mut i = 0;
+        // SAFETY: i + R <= rows in every call, and the caller vouches for the columns.
+        unsafe {
+            if S::ISA == Isa::Avx512 {
+                while i + 8 <= rows {
+                    self.block::<S, 8, NV, PARTIAL>(s, i, j, tail);
+                    i += 8;
+                }
+            }
+            while i + 4 <= rows {
+                self.block::<S, 4, NV, PARTIAL>(s, i, j, tail);
+                i += 4;
+            }
+            if i + 2 <= rows {
+                self.block::<S, 2, NV, PARTIAL>(s, i, j, tail);
+                i += 2;
+            }
+            if i < rows {
+                self.block::<S, 1, NV, PARTIAL>(s, i, j, tail);
+            }
+        }
+    }
+
+    /// R rows from `i` on by NV vectors of columns from `j` on.
+    ///
+    /// # Safety
+    /// As [`Self::columns_block`], and i + R is at most the number of rows.
+    #[inline(always)]
+    unsafe fn block<S: Simd, const R: usize, const NV: usize, const PARTIAL: bool>(
+        &mut self,
+        s: S,
+        i: usize,
+        j: usize,
+        tail: usize,
+    ) {
+        let lanes = F::V::<S>::LANES;
+        let zero = F::V::<S>::splat(s, F::ZERO);
+        let load = |p: *const F, v: usize| {
+            // SAFETY: the callers of this closure pass rows that reach to column j + (NV - 1) * lanes + tail.
+            unsafe {
+                if PARTIAL && v == NV - 1 {
+                    F::V::<S>::load_partial_ptr(s, p.add(v * lanes), tail, F::ZERO)
+                } else {
+                    F::V::<S>::load_ptr(s, p.add(v * lanes))
+                }
+            }
+        };
+        let mut sums = [[zero; NV]; R];
+        // SAFETY: row i + r of `c` and of `a` for r < R, row k of `b`, and the columns from j on lie in their slices,
+        // as the caller vouches.
+        unsafe {
+            let c = self.c.as_mut_ptr().add(i * self.c_stride + j);
+            match self.start {
+                Start::Zero => {}
+                Start::RowBias(bias) => {
+                    for (r, row) in sums.iter_mut().enumerate() {
+                        *row = [F::V::<S>::splat(s, *bias.get_unchecked(i + r)); NV];
+                    }
+                }
+                Start::ColumnBias(bias) => {
+                    for v in 0..NV {
+                        let bias = load(bias.as_ptr().add(j), v);
+                        for row in &mut sums {
+                            row[v] = bias;
+                        }
+                    }
+                }
+                Start::Accumulate => {
+                    for (r, row) in sums.iter_mut().enumerate() {
+                        for (v, sum) in row.iter_mut().enumerate() {
+                            *sum = load(c.add(r * self.c_stride), v);
+                        }
+                    }
+                }
+            }
+            let mut a = [self.a.as_ptr(); R];
+            for (r, a) in a.iter_mut().enumerate() {
+                *a = a.add(*self.a_rows.get_unchecked(i + r));
+            }
+            let b = self.b.as_ptr().add(j);
+            for (k, &row) in self.b_rows.iter().enumerate() {
+                let mut vectors = [zero; NV];
+                for (v, vector) in vectors.iter_mut().enumerate() {
+                    *vector = load(b.add(row), v);
+                }
+                for r in 0..R {
+                    let factor = F::V::<S>::splat(s, *a[r].add(k * self.a_step));
+                    for v in 0..NV {
+                        sums[r][v] = factor.mul_add(vectors[v], sums[r][v]);
+                    }
+                }
+            }
+            for (r, row) in sums.iter().enumerate() {
+                for (v, &sum) in row.iter().enumerate() {
+                    // `max` returns its argument where either is NaN, so NaN stays.
+                    let sum = if self.relu { zero.max(sum) } else { sum };
+                    let p = c.add(r * self.c_stride + v * lanes);
+                    if PARTIAL && v == NV - 1 {
+                        sum.store_partial_ptr(p, tail);
+                    } else {
+                        sum.store_ptr(p);
+                    }
+                }
+            }
+        }
+    }
+}
