@@ -1,0 +1,250 @@
+//! Bilinear resizing of grey u8 images, bit for bit as Pillow and torchvision do it.
+//!
+//! Two passes, horizontal first, each in fixed point with u8 between them. For output position `x` of a pass from `n` to
+//! `m` pixels: `scale = n / m`, the triangle's half width is `s = max(scale, 1)` (so that shrinking averages), its centre
+//! `c = (x + 0.5) scale`, its taps run from `int(c - s + 0.5)` (at least 0) up to `int(c + s + 0.5)` (at most `n`), its
+//! weights `1 - |(i + 0.5 - c) / s|` are normalised in f64 and rounded to 22 fractional bits, and the pixel is
+//! `clip((sum + 2^21) >> 22)`. Source: Pillow's `Resample.c`.
+
+use crate::error::DataError;
+use std::num::NonZeroUsize;
+
+/// Pillow's `PRECISION_BITS`: 32 bits less 8 for the pixel and 2 for overshoot.
+const FRACTION_BITS: u32 = 22;
+const HALF: i32 = 1 << (FRACTION_BITS - 1);
+
+/// Largest width and height taken, far beyond any image for this model; it keeps every product of sizes in range.
+pub const MAX_SIDE: usize = 1 << 14;
+
+/// The taps of one output position: `weights` over the inputs from `first`.
+#[derive(Clone, Debug)]
+struct Taps {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+fn taps(input: usize, output: usize) -> Vec<Taps> {
+    let scale = input as f64 / output as f64;
+    let support = scale.max(1.0);
+    (0..output)
+        .map(|x| {
+            let centre = (x as f64 + 0.5) * scale;
+            // `as usize` clamps below at 0 and otherwise truncates as C's cast does.
+            let first = (centre - support + 0.5) as usize;
+            let end = ((centre + support + 0.5) as usize).min(input);
+            let weights: Vec<f64> = (first..end)
+                .map(|i| {
+                    let distance = (i as f64 - centre + 0.5) * (1.0 / support);
+                    (1.0 - distance.abs()).max(0.0)
+                })
+                .collect();
+            let sum: f64 = weights.iter().sum();
+            let unit = f64::from(1u32 << FRACTION_BITS);
+            let weights = weights
+                .iter()
+                .map(|weight| (0.5 + weight / sum * unit) as i32)
+                .collect();
+            Taps { first, weights }
+        })
+        .collect()
+}
+
+fn clip(sum: i32) -> u8 {
+    (sum >> FRACTION_BITS).clamp(0, 255) as u8
+}
+
+/// A resizer from one size to another, with its taps computed once.
+///
+/// # Examples
+/// ```
+/// use fashion_mnist::Resizer;
+///
+/// let resizer = Resizer::new((28, 28), (32, 32))?;
+/// let grey = vec![77u8; 28 * 28];
+/// assert_eq!(resizer.resize(&grey)?, vec![77u8; 32 * 32]);
+/// # Ok::<(), fashion_mnist::DataError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Resizer {
+    input: (usize, usize),
+    output: (usize, usize),
+    columns: Vec<Taps>,
+    rows: Vec<Taps>,
+}
+
+impl Resizer {
+    /// A resizer from `input` to `output`, both `(width, height)` in pixels.
+    ///
+    /// # Errors
+    /// [`DataError::UnsupportedImageSize`] for a size of 0 or above [`MAX_SIDE`].
+    pub fn new(input: (usize, usize), output: (usize, usize)) -> Result<Self, DataError> {
+        for (argument, found) in [
+            ("input width", input.0),
+            ("input height", input.1),
+            ("output width", output.0),
+            ("output height", output.1),
+        ] {
+            if found == 0 || found > MAX_SIDE {
+                return Err(DataError::UnsupportedImageSize {
+                    argument,
+                    cap: MAX_SIDE,
+                    found,
+                });
+            }
+        }
+        Ok(Resizer {
+            input,
+            output,
+            columns: taps(input.0, output.0),
+            rows: taps(input.1, output.1),
+        })
+    }
+
+    /// Resizes one row-major grey image.
+    ///
+    /// # Errors
+    /// [`DataError::WrongLength`] if `image` is not width x height of the input size long.
+    pub fn resize(&self, image: &[u8]) -> Result<Vec<u8>, DataError> {
+        let (width, height) = self.input;
+        check_len("image", width * height, image.len())?;
+        let (out_width, _) = self.output;
+
+        let mut narrow = Vec::with_capacity(out_width * height);
+        for row in image.chunks_exact(width) {
+            narrow.extend(self.columns.iter().map(|taps| {
+                let pixels = &row[taps.first..];
+                let sum: i32 = pixels
+                    .iter()
+                    .zip(&taps.weights)
+                    .map(|(pixel, weight)| i32::from(*pixel) * weight)
+                    .sum();
+                clip(HALF + sum)
+            }));
+        }
+        let mut sums = vec![0; out_width];
+        Ok(self
+            .rows
+            .iter()
+            .flat_map(|taps| {
+                sums.fill(HALF);
+                let rows = narrow[taps.first * out_width..].chunks_exact(out_width);
+                for (row, weight) in rows.zip(&taps.weights) {
+                    for (sum, pixel) in sums.iter_mut().zip(row) {
+                        *sum += i32::from(*pixel) * weight;
+                    }
+                }
+                sums.iter().map(|sum| clip(*sum)).collect::<Vec<_>>()
+            })
+            .collect())
+    }
+}
+
+/// Resizes one row-major grey image between two sizes `(width, height)`.
+///
+/// # Errors
+/// Those of [`Resizer::new`] and [`Resizer::resize`].
+pub fn resize(
+    image: &[u8],
+    input: (usize, usize),
+    output: (usize, usize),
+) -> Result<Vec<u8>, DataError> {
+    Resizer::new(input, output)?.resize(image)
+}
+
+fn check_len(argument: &'static str, expected: usize, found: usize) -> Result<(), DataError> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(DataError::WrongLength {
+            argument,
+            expected,
+            found,
+        })
+    }
+}
+
+const FROM: usize = 28;
+const TO: usize = 32;
+
+/// The two taps of each of the 32 output positions, in arrays so that the compiler knows every size. Growing from 28 to
+/// 32 needs no more than two taps; a position with one gets a second of weight 0.
+struct Upscale {
+    first: [u8; TO],
+    second: [u8; TO],
+    weights: [[i32; 2]; TO],
+}
+
+impl Upscale {
+    fn new() -> Self {
+        let mut upscale = Upscale {
+            first: [0; TO],
+            second: [0; TO],
+            weights: [[0; 2]; TO],
+        };
+        for (x, taps) in taps(FROM, TO).into_iter().enumerate() {
+            debug_assert!(taps.weights.len() <= 2);
+            upscale.first[x] = taps.first as u8;
+            upscale.second[x] = (taps.first + 1).min(FROM - 1) as u8;
+            for (slot, weight) in upscale.weights[x].iter_mut().zip(taps.weights) {
+                *slot = weight;
+            }
+        }
+        upscale
+    }
+
+    fn resize(&self, image: &[u8; FROM * FROM], output: &mut [u8; TO * TO]) {
+        let mut narrow = [[0u8; TO]; FROM];
+        for (row, narrow) in image.as_chunks::<FROM>().0.iter().zip(&mut narrow) {
+            for (x, pixel) in narrow.iter_mut().enumerate() {
+                let [first, second] = self.weights[x];
+                *pixel = clip(
+                    HALF + i32::from(row[usize::from(self.first[x])]) * first
+                        + i32::from(row[usize::from(self.second[x])]) * second,
+                );
+            }
+        }
+        for (y, output) in output.as_chunks_mut::<TO>().0.iter_mut().enumerate() {
+            let [first, second] = self.weights[y];
+            let above = &narrow[usize::from(self.first[y])];
+            let below = &narrow[usize::from(self.second[y])];
+            for ((pixel, above), below) in output.iter_mut().zip(above).zip(below) {
+                *pixel = clip(HALF + i32::from(*above) * first + i32::from(*below) * second);
+            }
+        }
+    }
+}
+
+/// Resizes one 28 x 28 image to 32 x 32, as every image of the data set is.
+pub fn resize_28_to_32(image: &[u8; FROM * FROM]) -> [u8; TO * TO] {
+    let mut output = [0; TO * TO];
+    Upscale::new().resize(image, &mut output);
+    output
+}
+
+/// Resizes images of 28 x 28 that lie one after the other, on all cores. The result does not depend on their number.
+///
+/// # Errors
+/// [`DataError::WrongLength`] if `images` is not a multiple of 784 long.
+pub fn resize_all_28_to_32(images: &[u8]) -> Result<Vec<u8>, DataError> {
+    let (images, rest) = images.as_chunks::<{ FROM * FROM }>();
+    if !rest.is_empty() {
+        let found = images.len() * FROM * FROM + rest.len();
+        check_len("images", images.len() * FROM * FROM, found)?;
+    }
+    let upscale = Upscale::new();
+    let mut output = vec![0; images.len() * TO * TO];
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let share = images.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let outputs = output.as_chunks_mut::<{ TO * TO }>().0.chunks_mut(share);
+        for (images, outputs) in images.chunks(share).zip(outputs) {
+            let upscale = &upscale;
+            scope.spawn(move || {
+                for (image, output) in images.iter().zip(outputs) {
+                    upscale.resize(image, output);
+                }
+            });
+        }
+    });
+    Ok(output)
+}
