@@ -3,6 +3,7 @@
 //! | op | computes |
 //! |---|---|
 //! | [`conv2d()`] | convolution with any stride, padding, dilation and groups, and a bias |
+//! | [`linear()`] | a dense layer with its bias and relu |
 //! | [`max_pool2d()`] | the maximum of each window, any kernel and stride; the first maximum takes the whole gradient |
 //!
 //! Every op takes tensors of any layout, tracks gradients through Candle's autograd, and gives no gradient to an argument
@@ -14,6 +15,7 @@
 pub mod conv2d;
 mod element;
 mod error;
+pub mod linear;
 pub mod max_pool2d;
 mod product;
 mod scratch;
@@ -21,7 +23,9 @@ mod strided_view;
 mod tensor_access;
 #[cfg(test)]
 mod test_support;
+mod turn;
 
 pub use conv2d::{Conv2dOptions, conv2d};
 pub use error::VisionOpError;
+pub use linear::linear;
 pub use max_pool2d::max_pool2d;
