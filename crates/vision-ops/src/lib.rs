@@ -3,6 +3,7 @@
 //! | op | computes |
 //! |---|---|
 //! | [`conv2d()`] | convolution with any stride, padding, dilation and groups, and a bias |
+//! | [`conv2d_relu_max_pool2d()`] | convolution, bias, relu and max pooling in one, with a sparse backward pass |
 //! | [`linear()`] | a dense layer with its bias and relu |
 //! | [`max_pool2d()`] | the maximum of each window, any kernel and stride; the first maximum takes the whole gradient |
 //!
@@ -13,11 +14,13 @@
 #![deny(missing_docs)]
 
 pub mod conv2d;
+pub mod conv2d_relu_max_pool2d;
 mod element;
 mod error;
 pub mod linear;
 pub mod max_pool2d;
 mod product;
+mod relu;
 mod scratch;
 mod strided_view;
 mod tensor_access;
@@ -26,6 +29,7 @@ mod test_support;
 mod turn;
 
 pub use conv2d::{Conv2dOptions, conv2d};
+pub use conv2d_relu_max_pool2d::conv2d_relu_max_pool2d;
 pub use error::VisionOpError;
 pub use linear::linear;
 pub use max_pool2d::max_pool2d;

@@ -2,7 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-/// As [`crate::linear()`], from `matmul`, `broadcast_add` and `relu`; autograd derives the gradient.
+use crate::relu;
+
+/// As [`crate::linear()`], from `matmul`, `broadcast_add` and `where_cond`; autograd derives the gradient.
 ///
 /// # Errors
 ///
@@ -20,7 +22,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, relu: bool) ->
         y = y.broadcast_add(bias)?;
     }
     if relu {
-        y = y.relu()?;
+        y = relu::relu(&y)?;
     }
     y.reshape(shape)
 }

@@ -1,0 +1,111 @@
+//! Convolution, bias, relu and max pooling in one op: the front half of a classic convolutional network.
+//!
+//! `y = max_pool2d(relu(conv2d(x, weight, bias)))`, with the formulas of [`crate::conv2d`](mod@crate::conv2d) and
+//! [`crate::max_pool2d`](mod@crate::max_pool2d). Pooling before relu gives the same: the largest element of a window stays
+//! the largest, and where relu cuts it off no element of the window has a gradient.
+//!
+//! One element of a window in each channel gets the whole gradient, and none where the result is 0. Backward uses this:
+//! with 2 x 2 windows at most a quarter of the positions take part. The saved state is one byte a result, the winner's
+//! index in its window; among equal maxima it is the first, as in PyTorch.
+//!
+//! [`plan`] says which of three implementations serves a call.
+
+pub mod composed;
+mod fused;
+mod general;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor};
+
+pub use plan::{Plan, plan};
+
+use crate::conv2d::{Conv2dGeometry, Conv2dOptions, conv2d};
+use crate::max_pool2d::{PoolGeometry, max_pool2d};
+use crate::relu::relu;
+
+const OP: &str = "conv2d_relu_max_pool2d";
+
+/// The sizes of both halves, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) conv: Conv2dGeometry,
+    pub(crate) pool: PoolGeometry,
+}
+
+impl Geometry {
+    fn new(
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        options: Conv2dOptions,
+        pool_kernel: (usize, usize),
+        pool_stride: (usize, usize),
+    ) -> Result<Self> {
+        let conv = Conv2dGeometry::new(OP, x, weight, Some(bias), options)?;
+        let pool = PoolGeometry::new(OP, conv.output, pool_kernel, pool_stride)?;
+        Ok(Self { conv, pool })
+    }
+
+    /// Results of one channel of one image.
+    fn pooled(&self) -> usize {
+        self.pool.output.0 * self.pool.output.1
+    }
+}
+
+/// `max_pool2d(relu(conv2d(x, weight, bias, options)), pool_kernel, pool_stride)` in one op.
+///
+/// `x` is (N, C_in, H, W), `weight` (C_out, C_in / groups, KH, KW), `bias` (C_out); the result is (N, C_out, PH, PW), the
+/// shape that the two ops give one after the other. All tensors are f32 or all are f64, in any layout. See the
+/// [module](self) for what is saved and the choice among equal maxima.
+///
+/// On the CPU this is one custom op that gives the same bits for any number of threads; elsewhere it is
+/// [`composed::conv2d_relu_max_pool2d`].
+///
+/// # Errors
+///
+/// As [`crate::conv2d()`] and [`crate::max_pool2d()`].
+///
+/// # Example
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candle_vision_ops::{Conv2dOptions, conv2d_relu_max_pool2d};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let images = Tensor::zeros((8, 1, 32, 32), candle_core::DType::F32, &Device::Cpu)?;
+/// let weight = Tensor::ones((6, 1, 5, 5), candle_core::DType::F32, &Device::Cpu)?;
+/// let bias = Tensor::ones(6, candle_core::DType::F32, &Device::Cpu)?;
+/// let y = conv2d_relu_max_pool2d(&images, &weight, &bias, Conv2dOptions::default(), (2, 2), (2, 2))?;
+/// assert_eq!(y.dims(), [8, 6, 14, 14]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn conv2d_relu_max_pool2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    options: Conv2dOptions,
+    pool_kernel: (usize, usize),
+    pool_stride: (usize, usize),
+) -> Result<Tensor> {
+    let geometry = Geometry::new(x, weight, bias, options, pool_kernel, pool_stride)?;
+    if !x.device().is_cpu() {
+        return composed::conv2d_relu_max_pool2d(
+            x,
+            weight,
+            bias,
+            options,
+            pool_kernel,
+            pool_stride,
+        );
+    }
+    match plan::choose(&geometry, x.dtype()) {
+        Plan::Separate => {
+            let map = relu(&conv2d(x, weight, Some(bias), options)?)?;
+            max_pool2d(&map, pool_kernel, pool_stride)
+        }
+        plan => fused::apply(x, weight, bias, geometry, plan),
+    }
+}
