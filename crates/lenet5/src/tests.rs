@@ -130,7 +130,7 @@ fn logits_agree_with_pytorch() -> Result<()> {
     Ok(())
 }
 
-const FORWARDS: [Forward; 1] = [Forward::Composed];
+const FORWARDS: [Forward; 2] = [Forward::Fused, Forward::Composed];
 
 #[test]
 fn both_forwards_give_the_same_logits_and_gradients() -> Result<()> {
