@@ -170,3 +170,28 @@ pub(crate) fn check_sum(part: Part, path: &Path, found: &str) -> Result<(), Data
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digit_mnist_is_told_by_name_whichever_file_it_is() {
+        for (part, digit) in Part::ALL.into_iter().zip(Part::ALL.into_iter().rev()) {
+            let path = Path::new("some/where");
+            let error = check_sum(part, path, digit.digit_mnist_sha256()).unwrap_err();
+            let message = error.to_string();
+            for words in [
+                "some/where",
+                part.sha256(),
+                digit.digit_mnist_sha256(),
+                digit.file_name(),
+                "digit MNIST, not Fashion-MNIST",
+            ] {
+                assert!(message.contains(words), "{words:?} is not in: {message}");
+            }
+            assert!(matches!(error, DataError::DigitMnist { .. }));
+            assert!(check_sum(part, path, part.sha256()).is_ok());
+        }
+    }
+}
