@@ -1,0 +1,7 @@
+//! The command `trainer`; see `trainer --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trainer::cli::run()
+}

@@ -1,0 +1,230 @@
+//! Adam as PyTorch computes it, with a state that can be saved and restored.
+//!
+//! For each parameter `w` with gradient `g`, at step `t` counted from 1:
+//!
+//! ```text
+//! m <- m + (1 - beta1) (g - m)
+//! v <- beta2 v + (1 - beta2) g g
+//! w <- w - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+//! ```
+//!
+//! in this order of operations, which is that of `torch.optim.Adam` without weight decay. The coefficients are computed in
+//! double precision and rounded once.
+//!
+//! On the CPU one pass over each parameter updates `w`, `m` and `v` (`cpu_kernel`), with the moments of all parameters in two flat
+//! buffers. Elsewhere the update is composed of tensor ops (`composed`), which is also the oracle of the tests. Both give the same bits.
+//!
+//! Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), Algorithm 1.
+
+mod composed;
+mod cpu_kernel;
+#[cfg(test)]
+mod tests;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+
+use crate::errors::{Result, TrainerError};
+use cpu_kernel::FlatMoments;
+
+/// Parameters in a fixed order, as [`lenet5::LeNet5::parameters`] returns them.
+pub type Parameters = [(&'static str, Var)];
+
+/// Adam's constants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamOptions {
+    /// The learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the square root of the bias-corrected second moment.
+    pub eps: f64,
+}
+
+impl Default for AdamOptions {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+        }
+    }
+}
+
+/// What the formula needs at one step, in double precision.
+#[derive(Debug, Clone, Copy)]
+struct Coefficients {
+    one_minus_beta1: f64,
+    beta2: f64,
+    one_minus_beta2: f64,
+    sqrt_bias_correction2: f64,
+    eps: f64,
+    step_size: f64,
+}
+
+impl Coefficients {
+    fn new(options: &AdamOptions, step: u64) -> Self {
+        let step = step as f64;
+        Self {
+            one_minus_beta1: 1.0 - options.beta1,
+            beta2: options.beta2,
+            one_minus_beta2: 1.0 - options.beta2,
+            sqrt_bias_correction2: (1.0 - options.beta2.powf(step)).sqrt(),
+            eps: options.eps,
+            step_size: options.lr / (1.0 - options.beta1.powf(step)),
+        }
+    }
+}
+
+/// First and second moments of every parameter.
+enum Moments {
+    F32(FlatMoments<f32>),
+    F64(FlatMoments<f64>),
+    Tensors(Vec<(Tensor, Tensor)>),
+}
+
+/// The optimizer: options, step count and moments.
+pub struct Adam {
+    options: AdamOptions,
+    steps: u64,
+    moments: Moments,
+}
+
+/// The state of an [`Adam`] as tensors, for a checkpoint.
+#[derive(Debug, Clone)]
+pub struct AdamState {
+    /// Steps taken.
+    pub steps: u64,
+    /// First and second moment of each parameter, in the parameters' order, shapes and dtype, on the CPU.
+    pub moments: Vec<(Tensor, Tensor)>,
+}
+
+impl Adam {
+    /// An optimizer at step 0 for these parameters.
+    ///
+    /// # Errors
+    /// When the device fails to allocate.
+    pub fn new(options: AdamOptions, parameters: &Parameters) -> Result<Self> {
+        let moments = match layout(parameters) {
+            (true, DType::F32) => Moments::F32(FlatMoments::zeros(parameters)),
+            (true, DType::F64) => Moments::F64(FlatMoments::zeros(parameters)),
+            _ => Moments::Tensors(composed::zeros(parameters)?),
+        };
+        Ok(Self {
+            options,
+            steps: 0,
+            moments,
+        })
+    }
+
+    /// The same update out of tensor ops, on any device: slower, and the oracle of the fused one.
+    ///
+    /// # Errors
+    /// As [`Adam::new`].
+    pub fn composed(options: AdamOptions, parameters: &Parameters) -> Result<Self> {
+        Ok(Self {
+            options,
+            steps: 0,
+            moments: Moments::Tensors(composed::zeros(parameters)?),
+        })
+    }
+
+    /// An optimizer that goes on from a saved state.
+    ///
+    /// # Errors
+    /// When the state does not fit the parameters in number, shape or dtype.
+    pub fn restore(
+        options: AdamOptions,
+        parameters: &Parameters,
+        state: &AdamState,
+    ) -> Result<Self> {
+        let fits = state.moments.len() == parameters.len()
+            && state
+                .moments
+                .iter()
+                .zip(parameters)
+                .all(|((m, v), (_, w))| {
+                    [m, v]
+                        .iter()
+                        .all(|t| t.dims() == w.dims() && t.dtype() == w.dtype())
+                });
+        if !fits {
+            return Err(TrainerError::Data(
+                "the optimizer's saved moments do not have the shapes and dtype of the model's parameters".into(),
+            ));
+        }
+        let mut adam = Self::new(options, parameters)?;
+        adam.steps = state.steps;
+        match &mut adam.moments {
+            Moments::F32(flat) => flat.fill(&state.moments)?,
+            Moments::F64(flat) => flat.fill(&state.moments)?,
+            Moments::Tensors(tensors) => {
+                let device = parameters[0].1.device();
+                for (own, saved) in tensors.iter_mut().zip(&state.moments) {
+                    *own = (saved.0.to_device(device)?, saved.1.to_device(device)?);
+                }
+            }
+        }
+        Ok(adam)
+    }
+
+    /// The state as tensors on the CPU.
+    ///
+    /// # Errors
+    /// When the moments cannot be copied from their device.
+    pub fn state(&self, parameters: &Parameters) -> Result<AdamState> {
+        let moments = match &self.moments {
+            Moments::F32(flat) => flat.tensors(parameters)?,
+            Moments::F64(flat) => flat.tensors(parameters)?,
+            Moments::Tensors(tensors) => tensors
+                .iter()
+                .map(|(m, v)| Ok((m.to_device(&Device::Cpu)?, v.to_device(&Device::Cpu)?)))
+                .collect::<candle_core::Result<_>>()?,
+        };
+        Ok(AdamState {
+            steps: self.steps,
+            moments,
+        })
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Updates every parameter in place with its gradient.
+    ///
+    /// # Errors
+    /// When a parameter has no gradient in `grads`: the loss does not depend on it, which in training is a bug.
+    pub fn step(&mut self, parameters: &Parameters, grads: &GradStore) -> Result<()> {
+        self.steps += 1;
+        let coefficients = Coefficients::new(&self.options, self.steps);
+        let gradient = |name: &str, var: &Var| {
+            grads.get(var).ok_or_else(|| {
+                TrainerError::Run(format!(
+                    "parameter {name} has no gradient: the loss does not depend on it"
+                ))
+            })
+        };
+        for (index, (name, var)) in parameters.iter().enumerate() {
+            let grad = gradient(name, var)?;
+            match &mut self.moments {
+                Moments::F32(flat) => flat.update(index, var, grad, coefficients)?,
+                Moments::F64(flat) => flat.update(index, var, grad, coefficients)?,
+                Moments::Tensors(tensors) => {
+                    composed::update(var, grad, &mut tensors[index], coefficients)?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the parameters lie on the CPU, and their dtype.
+fn layout(parameters: &Parameters) -> (bool, DType) {
+    let first = &parameters[0].1;
+    (first.device().is_cpu(), first.dtype())
+}
