@@ -354,7 +354,7 @@ struct Input<'a> {
 
 enum Stream {
     Plain(BufReader<File>),
-    Gzip(Members<BufReader<File>>),
+    Gzip(Box<Members<BufReader<File>>>),
 }
 
 impl<'a> Input<'a> {
@@ -380,7 +380,7 @@ impl<'a> Input<'a> {
         if start.starts_with(&GZIP_MAGIC) {
             return Ok(Input {
                 path,
-                stream: Stream::Gzip(Members::new(reader)),
+                stream: Stream::Gzip(Box::new(Members::new(reader))),
                 plain_len: None,
             });
         }
