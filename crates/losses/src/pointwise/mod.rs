@@ -47,7 +47,7 @@ mod fused;
 mod operand;
 pub(crate) mod options;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use dual::Dual;
 pub use float::Float;

@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 /// The options that every loss has.
 #[derive(Clone, Default)]
-pub(super) struct Setup {
+pub(crate) struct Setup {
     pub(super) weight: Option<Tensor>,
     pub(super) reduction: Reduction,
     pub(super) on_empty: EmptyPolicy,
@@ -27,7 +27,7 @@ impl Setup {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Fused,
     Composed,
 }
@@ -35,7 +35,7 @@ pub(super) enum Form {
 type Run = Box<dyn Fn(&Setup, &Tensor, &Tensor, Form) -> Result<Tensor> + Sync>;
 
 /// One loss with its formula, written down as plainly as can be.
-pub(super) struct Case {
+pub(crate) struct Case {
     pub(super) name: &'static str,
     pub(super) run: Run,
     pub(super) oracle: fn(f64, f64) -> f64,
@@ -88,7 +88,7 @@ fn focal_oracle(x: f64, t: f64, alpha: f64, gamma: f64) -> f64 {
     (alpha * t + (1.0 - alpha) * (1.0 - t)) * (1.0 - right).powf(gamma) * bce(x, t)
 }
 
-pub(super) fn catalogue() -> Vec<Case> {
+pub(crate) fn catalogue() -> Vec<Case> {
     let log = |v: f64| probability(v).ln();
     let count = |v: f64| (2.0 * v.abs()).ceil();
     vec![
@@ -201,10 +201,10 @@ pub(super) fn catalogue() -> Vec<Case> {
     ]
 }
 
-pub(super) const REDUCTIONS: [Reduction; 3] = [Reduction::Mean, Reduction::Sum, Reduction::None];
+pub(crate) const REDUCTIONS: [Reduction; 3] = [Reduction::Mean, Reduction::Sum, Reduction::None];
 
 /// A fixed stream of numbers in (-3, 3), no two losses' kinks among them.
-pub(super) fn numbers(len: usize, seed: u64) -> Vec<f64> {
+pub(crate) fn numbers(len: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
     (0..len)
         .map(|_| {
@@ -216,29 +216,29 @@ pub(super) fn numbers(len: usize, seed: u64) -> Vec<f64> {
         .collect()
 }
 
-pub(super) fn tensor(values: &[f64], shape: &[usize], dtype: DType) -> Tensor {
+pub(crate) fn tensor(values: &[f64], shape: &[usize], dtype: DType) -> Tensor {
     (Tensor::from_slice(values, shape, &Device::Cpu).unwrap())
         .to_dtype(dtype)
         .unwrap()
 }
 
-pub(super) fn var(values: &[f64], shape: &[usize], dtype: DType) -> Var {
+pub(crate) fn var(values: &[f64], shape: &[usize], dtype: DType) -> Var {
     Var::from_tensor(&tensor(values, shape, dtype)).unwrap()
 }
 
 /// All elements as f64, in row-major order.
-pub(super) fn flat(t: &Tensor) -> Vec<f64> {
+pub(crate) fn flat(t: &Tensor) -> Vec<f64> {
     (t.to_dtype(DType::F64).unwrap().flatten_all().unwrap())
         .to_vec1()
         .unwrap()
 }
 
-pub(super) fn bits(t: &Tensor) -> Vec<u64> {
+pub(crate) fn bits(t: &Tensor) -> Vec<u64> {
     flat(t).into_iter().map(f64::to_bits).collect()
 }
 
 #[track_caller]
-pub(super) fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
+pub(crate) fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
     assert_eq!(
         got.len(),
         want.len(),
@@ -256,7 +256,7 @@ pub(super) fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64
 }
 
 /// Loss and the gradients of input and target, of the loss times `upstream`.
-pub(super) fn loss_and_gradients(
+pub(crate) fn loss_and_gradients(
     case: &Case,
     setup: &Setup,
     input: &Var,
@@ -272,7 +272,7 @@ pub(super) fn loss_and_gradients(
 }
 
 /// An upstream gradient unlike 1 and unlike from element to element.
-pub(super) fn upstream(reduction: Reduction, shape: &[usize], dtype: DType) -> Tensor {
+pub(crate) fn upstream(reduction: Reduction, shape: &[usize], dtype: DType) -> Tensor {
     match reduction {
         Reduction::None => tensor(&numbers(shape.iter().product(), 99), shape, dtype),
         _ => tensor(&[-1.75], &[], dtype),
