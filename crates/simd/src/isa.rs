@@ -135,7 +135,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` is at least AVX2 only where every feature the trampoline enables was detected.
             Self::Avx2 => unsafe { run_avx2(kernel) },
-            _ => kernel.run(Portable::new()),
+            _ => run_portable(kernel),
         }
     }
 }
@@ -153,6 +153,12 @@ pub fn with_isa<T>(isa: Isa, f: impl FnOnce() -> T) -> T {
     }
     let _restore = Restore(FORCED.replace(Some(isa.min(Isa::best()))));
     f()
+}
+
+/// A function of its own, as the trampolines below are, so that each caller of `dispatch` shares one copy.
+#[inline(never)]
+fn run_portable<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Portable::new())
 }
 
 /// # Safety

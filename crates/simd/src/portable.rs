@@ -44,6 +44,18 @@ impl<const N: usize> Not for Mask<N> {
     }
 }
 
+/// A call, not inlined: the conversion in software is long and kernels have it in many places.
+#[inline(never)]
+fn widen(x: [f16; 8]) -> F32x8 {
+    F32x8(x.map(f16::to_f32))
+}
+
+/// A call, as [`widen`] is.
+#[inline(never)]
+fn narrow(x: F32x8) -> [f16; 8] {
+    x.0.map(f16::from_f32)
+}
+
 impl Simd for Portable {
     type F32 = F32x8;
     type F64 = F64x4;
@@ -52,12 +64,12 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load_f16(self, p: *const f16) -> F32x8 {
         // SAFETY: the caller vouches for 8 elements.
-        F32x8(unsafe { p.cast::<[f16; 8]>().read_unaligned() }.map(f16::to_f32))
+        widen(unsafe { p.cast::<[f16; 8]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store_f16(self, v: F32x8, p: *mut f16) {
         // SAFETY: the caller vouches for 8 elements.
-        unsafe { p.cast::<[f16; 8]>().write_unaligned(v.0.map(f16::from_f32)) }
+        unsafe { p.cast::<[f16; 8]>().write_unaligned(narrow(v)) }
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const bf16) -> F32x8 {

@@ -282,6 +282,70 @@ pub trait Vector:
     /// Bit i says whether the mask holds in lane i.
     fn mask_bits(mask: Self::Mask) -> u32;
 
+    /// Writes the lanes where the mask holds to `p`, one behind the other, and returns how many they are. What the rest
+    /// of the [`Self::LANES`] elements then holds is not specified.
+    ///
+    /// # Safety
+    /// `p` is valid for writing [`Self::LANES`] elements.
+    #[inline(always)]
+    unsafe fn compress_ptr(self, mask: Self::Mask, p: *mut Self::Elem) -> usize {
+        let (lanes, bits) = (self.to_array(), Self::mask_bits(mask));
+        let mut count = 0;
+        for (lane, &x) in lanes[..Self::LANES].iter().enumerate() {
+            // SAFETY: count is at most lane, which is below LANES.
+            unsafe { *p.add(count) = x };
+            count += (bits >> lane & 1) as usize;
+        }
+        count
+    }
+
+    /// Widens [`Self::LANES`] bytes.
+    ///
+    /// # Safety
+    /// `p` is valid for reading them.
+    #[inline(always)]
+    unsafe fn load_u8_ptr(s: Self::Token, p: *const u8) -> Self {
+        let mut wide = [Self::Elem::ZERO; MAX_LANES];
+        for (lane, x) in wide[..Self::LANES].iter_mut().enumerate() {
+            // SAFETY: lane is below LANES.
+            *x = Self::Elem::from_f64(f64::from(unsafe { *p.add(lane) }));
+        }
+        Self::load(s, &wide)
+    }
+
+    /// Writes the lanes, which are integers from 0 to 255, as bytes.
+    ///
+    /// # Safety
+    /// `p` is valid for writing [`Self::LANES`] bytes.
+    #[inline(always)]
+    unsafe fn store_u8_ptr(self, p: *mut u8) {
+        for (lane, x) in self.to_array()[..Self::LANES].iter().enumerate() {
+            // SAFETY: lane is below LANES.
+            unsafe { *p.add(lane) = x.to_f64() as u8 };
+        }
+    }
+
+    /// Transposes a block of [`Self::LANES`] by [`Self::LANES`] elements: `to[j * to_stride + i] = from[i * from_stride + j]`.
+    ///
+    /// # Safety
+    /// `from` is valid for reading [`Self::LANES`] rows `from_stride` apart, `to` for writing as many `to_stride` apart,
+    /// and the two do not overlap.
+    #[inline(always)]
+    unsafe fn transpose_ptr(
+        _: Self::Token,
+        from: *const Self::Elem,
+        from_stride: usize,
+        to: *mut Self::Elem,
+        to_stride: usize,
+    ) {
+        for j in 0..Self::LANES {
+            for i in 0..Self::LANES {
+                // SAFETY: i and j are below LANES.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+            }
+        }
+    }
+
     /// The sum of the lanes, as a tree: lane i and lane i + LANES/2 first, halving until one is left.
     fn reduce_add(self) -> Self::Elem;
     /// The largest lane; the result is not specified where a lane is NaN.

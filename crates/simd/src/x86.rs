@@ -247,6 +247,8 @@ macro_rules! avx512_vector {
         moves: $set1:ident $loadu:ident $storeu:ident $stream:ident $mask_loadu:ident $mask_storeu:ident,
         bits: $and:ident $andnot:ident $or:ident $xor:ident,
         rest: $abs:ident $round:ident $scalef:ident $getmant:ident $getexp:ident $cmp:ident $blend:ident $low:ident $high:ident
+            $compress:ident,
+        { $($specific:tt)* }
     ) => {
         impl $v {
             #[inline(always)]
@@ -346,6 +348,13 @@ macro_rules! avx512_vector {
                     let (low, high) = self.halves();
                     low.min(high).reduce_min()
                 }
+                #[inline(always)]
+                unsafe fn compress_ptr(self, mask: $mask, p: *mut $t) -> usize {
+                    // Compressing in a register and writing all of it is faster than the masked write to memory.
+                    x86!($storeu(p, $compress(mask, self.0)));
+                    mask.count_ones() as usize
+                }
+                $($specific)*
             }
         }
     };
@@ -360,6 +369,21 @@ avx512_vector! {
     bits: _mm512_and_ps _mm512_andnot_ps _mm512_or_ps _mm512_xor_ps,
     rest: _mm512_abs_ps _mm512_roundscale_ps _mm512_scalef_ps _mm512_getmant_ps _mm512_getexp_ps
         _mm512_cmp_ps_mask _mm512_mask_blend_ps _mm512_castps512_ps256 _mm512_extractf32x8_ps
+        _mm512_maskz_compress_ps,
+    {
+        #[inline(always)]
+        unsafe fn load_u8_ptr(_: Avx512, p: *const u8) -> Self {
+            x86!(Self(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))))
+        }
+        #[inline(always)]
+        unsafe fn store_u8_ptr(self, p: *mut u8) {
+            x86!(_mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))))
+        }
+        #[inline(always)]
+        unsafe fn transpose_ptr(_: Avx512, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            x86!(transpose_16(from, from_stride, to, to_stride))
+        }
+    }
 }
 
 avx512_vector! {
@@ -371,6 +395,8 @@ avx512_vector! {
     bits: _mm512_and_pd _mm512_andnot_pd _mm512_or_pd _mm512_xor_pd,
     rest: _mm512_abs_pd _mm512_roundscale_pd _mm512_scalef_pd _mm512_getmant_pd _mm512_getexp_pd
         _mm512_cmp_pd_mask _mm512_mask_blend_pd _mm512_castpd512_pd256 _mm512_extractf64x4_pd
+        _mm512_maskz_compress_pd,
+    {}
 }
 
 /// All ones, then all zeros: eight words from `8 - n` on are the mask of the first n lanes.
@@ -510,6 +536,22 @@ avx2_vector! {
             })
         }
         #[inline(always)]
+        unsafe fn load_u8_ptr(_: Avx2, p: *const u8) -> Self {
+            x86!(Self(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())))))
+        }
+        #[inline(always)]
+        unsafe fn store_u8_ptr(self, p: *mut u8) {
+            x86!({
+                let wide = _mm256_cvtps_epi32(self.0);
+                let words = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+                _mm_storel_epi64(p.cast(), _mm_packus_epi16(words, words));
+            })
+        }
+        #[inline(always)]
+        unsafe fn transpose_ptr(_: Avx2, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            x86!(transpose_8(from, from_stride, to, to_stride))
+        }
+        #[inline(always)]
         fn split2(self) -> (Self, Self) {
             // Half a binade is added before the exponent is read, so that m lies around 1.
             x86!({
@@ -605,6 +647,95 @@ avx2_vector! {
                 let x = _mm_min_pd(_mm256_castpd256_pd128(self.0), _mm256_extractf128_pd::<1>(self.0));
                 _mm_cvtsd_f64(_mm_min_sd(x, _mm_unpackhi_pd(x, x)))
             })
+        }
+    }
+}
+
+/// Transposes 16 by 16 floats: pairs and quads inside the 128-bit quarters, then the quarters.
+///
+/// # Safety
+/// The machine has AVX-512 F; the rest is as for [`Vector::transpose_ptr`].
+#[inline(always)]
+unsafe fn transpose_16(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+    // SAFETY: the caller vouches for the instructions, and for sixteen rows of sixteen elements on both sides.
+    unsafe {
+        let mut rows = [_mm512_setzero_ps(); 16];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = _mm512_loadu_ps(from.add(i * from_stride));
+        }
+        let mut pairs = rows;
+        for i in 0..8 {
+            pairs[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+            pairs[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+        }
+        // quads[4 * i + k] holds columns k, 4 + k, 8 + k and 12 + k of rows 4 * i to 4 * i + 3.
+        let mut quads = pairs;
+        for i in 0..4 {
+            let [a, b, c, d] = [
+                pairs[4 * i],
+                pairs[4 * i + 1],
+                pairs[4 * i + 2],
+                pairs[4 * i + 3],
+            ];
+            quads[4 * i] = _mm512_shuffle_ps::<0x44>(a, c);
+            quads[4 * i + 1] = _mm512_shuffle_ps::<0xee>(a, c);
+            quads[4 * i + 2] = _mm512_shuffle_ps::<0x44>(b, d);
+            quads[4 * i + 3] = _mm512_shuffle_ps::<0xee>(b, d);
+        }
+        for k in 0..4 {
+            let low_even = _mm512_shuffle_f32x4::<0x88>(quads[k], quads[4 + k]);
+            let low_odd = _mm512_shuffle_f32x4::<0xdd>(quads[k], quads[4 + k]);
+            let high_even = _mm512_shuffle_f32x4::<0x88>(quads[8 + k], quads[12 + k]);
+            let high_odd = _mm512_shuffle_f32x4::<0xdd>(quads[8 + k], quads[12 + k]);
+            let columns = [
+                _mm512_shuffle_f32x4::<0x88>(low_even, high_even),
+                _mm512_shuffle_f32x4::<0x88>(low_odd, high_odd),
+                _mm512_shuffle_f32x4::<0xdd>(low_even, high_even),
+                _mm512_shuffle_f32x4::<0xdd>(low_odd, high_odd),
+            ];
+            for (i, column) in columns.into_iter().enumerate() {
+                _mm512_storeu_ps(to.add((4 * i + k) * to_stride), column);
+            }
+        }
+    }
+}
+
+/// Transposes 8 by 8 floats: pairs and quads inside the 128-bit halves, then the halves.
+///
+/// # Safety
+/// The machine has AVX2; the rest is as for [`Vector::transpose_ptr`].
+#[inline(always)]
+unsafe fn transpose_8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+    // SAFETY: the caller vouches for the instructions, and for eight rows of eight elements on both sides.
+    unsafe {
+        let mut rows = [_mm256_setzero_ps(); 8];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = _mm256_loadu_ps(from.add(i * from_stride));
+        }
+        let mut pairs = rows;
+        for i in 0..4 {
+            pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+            pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+        }
+        // quads[4 * i + k] holds columns k and 4 + k of rows 4 * i to 4 * i + 3.
+        let mut quads = pairs;
+        for i in 0..2 {
+            let [a, b, c, d] = [
+                pairs[4 * i],
+                pairs[4 * i + 1],
+                pairs[4 * i + 2],
+                pairs[4 * i + 3],
+            ];
+            quads[4 * i] = _mm256_shuffle_ps::<0x44>(a, c);
+            quads[4 * i + 1] = _mm256_shuffle_ps::<0xee>(a, c);
+            quads[4 * i + 2] = _mm256_shuffle_ps::<0x44>(b, d);
+            quads[4 * i + 3] = _mm256_shuffle_ps::<0xee>(b, d);
+        }
+        for k in 0..4 {
+            let low = _mm256_permute2f128_ps::<0x20>(quads[k], quads[4 + k]);
+            let high = _mm256_permute2f128_ps::<0x31>(quads[k], quads[4 + k]);
+            _mm256_storeu_ps(to.add(k * to_stride), low);
+            _mm256_storeu_ps(to.add((4 + k) * to_stride), high);
         }
     }
 }

@@ -4,6 +4,7 @@ mod foundation;
 mod half_types;
 mod lanes;
 mod math;
+mod moves;
 
 use crate::{Float, Isa, Kernel, Simd, Vector};
 
