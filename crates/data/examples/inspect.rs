@@ -2,12 +2,23 @@
 //!
 //! `cargo run --release -p fashion-mnist --example inspect [DIRECTORY]`
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use fashion_mnist::{DataError, SearchOptions, find_or_fetch};
+use std::process::ExitCode;
 use std::time::Instant;
 
-fn main() -> Result<(), DataError> {
+fn main() -> ExitCode {
+    match inspect() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn inspect() -> Result<(), DataError> {
     let start = Instant::now();
     let dir = std::env::args_os().nth(1).map(Into::into);
     let location = find_or_fetch(&SearchOptions::from_environment().with_explicit(dir))?;

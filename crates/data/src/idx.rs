@@ -145,8 +145,8 @@ impl Header {
         self.kind.header_len() + self.data_len()
     }
 
-    /// The header as it stands in a file, for writing one.
-    pub(crate) fn encode(kind: Kind, count: u32) -> Vec<u8> {
+    /// The header as it stands in a file, for writing one of `count` images or labels.
+    pub fn encode(kind: Kind, count: u32) -> Vec<u8> {
         let side = RAW_SIDE as u32;
         [kind.magic(), count, side, side]
             .iter()

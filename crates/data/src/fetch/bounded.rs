@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 ///
 /// A thread cannot be killed: work that overruns goes on in the background, its result ignored. Only for work that has
 /// no effect but its result.
+#[cfg_attr(
+    not(feature = "hub"),
+    allow(dead_code, reason = "only the hub has no program to kill")
+)]
 pub(super) fn call<T: Send + 'static>(
     what: &str,
     limit: Duration,
