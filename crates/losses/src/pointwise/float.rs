@@ -1,5 +1,6 @@
 //! The scalar arithmetic that a pointwise loss is written in, for `f32`, `f64` and [`Dual`](super::Dual) numbers.
 
+use super::math;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -86,7 +87,7 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($t:ty) => {
+    ($t:ty, $exp:path, $ln:path, $ln_1p:path) => {
         impl Float for $t {
             #[inline(always)]
             fn of(value: f64) -> Self {
@@ -128,15 +129,15 @@ macro_rules! float {
             }
             #[inline(always)]
             fn exp(self) -> Self {
-                <$t>::exp(self)
+                $exp(self)
             }
             #[inline(always)]
             fn ln(self) -> Self {
-                <$t>::ln(self)
+                $ln(self)
             }
             #[inline(always)]
             fn ln_1p(self) -> Self {
-                <$t>::ln_1p(self)
+                $ln_1p(self)
             }
             #[inline(always)]
             fn sin(self) -> Self {
@@ -154,5 +155,6 @@ macro_rules! float {
     };
 }
 
-float!(f32);
-float!(f64);
+// f64 is for exactness, so it keeps the standard library's functions.
+float!(f32, math::exp, math::ln, math::ln_1p);
+float!(f64, f64::exp, f64::ln, f64::ln_1p);

@@ -44,6 +44,7 @@ mod dual;
 pub(crate) mod error;
 mod float;
 mod fused;
+mod math;
 mod operand;
 pub(crate) mod options;
 #[cfg(test)]
