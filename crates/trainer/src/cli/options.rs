@@ -16,7 +16,7 @@ pub(super) struct ComputeArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(super) device: DeviceChoice,
     /// Threads of the CPU pool; the results do not depend on it [default: the cores]
-    #[arg(long, value_name = "N", value_parser = thread_count)]
+    #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]
     pub(super) threads: Option<usize>,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "RUN", num_args = 0..=1)]
     resume: Option<Option<PathBuf>>,
     /// Fail with exit code 5 when the final test accuracy is below A
-    #[arg(long, value_name = "A", value_parser = fraction)]
+    #[arg(long, value_name = "A", value_parser = fraction, allow_negative_numbers = true)]
     min_accuracy: Option<f64>,
     /// Print one JSON object on the standard output, everything else on the standard error
     #[arg(long)]
@@ -48,19 +48,19 @@ pub(super) struct TrainArgs {
 #[derive(Args, Clone, Debug)]
 pub(super) struct RecipeArgs {
     /// Passes over the training set [default: 5]
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
     pub(super) epochs: Option<usize>,
     /// Images a step [default: 128]
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
     pub(super) batch_size: Option<usize>,
     /// Adam's learning rate [default: 1e-3]
-    #[arg(long, value_name = "RATE", value_parser = learning_rate)]
+    #[arg(long, value_name = "RATE", value_parser = learning_rate, allow_negative_numbers = true)]
     pub(super) lr: Option<f64>,
     /// Seed of the initial weights and of the order of the images [default: 0]
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     pub(super) seed: Option<u64>,
     /// At most N batches an epoch, for a quick trial; accuracies are measured on all images all the same
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
     pub(super) limit_batches: Option<usize>,
 }
 

@@ -217,7 +217,7 @@ impl<T: Real> Kernel for UpdateKernel<'_, T> {
             *m = *m + c.one_minus_beta1 * (g - *m);
             *v = *v * c.beta2 + c.one_minus_beta2 * g * g;
             let denominator = Real::sqrt(*v) / c.sqrt_bias_correction2 + c.eps;
-            *w = *w + c.minus_step_size * *m / denominator;
+            *w += c.minus_step_size * *m / denominator;
         }
     }
 }

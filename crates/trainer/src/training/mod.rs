@@ -171,7 +171,7 @@ impl<'a> Training<'a> {
                 .loss
                 .mean(&self.model.forward(&images)?, &labels)?;
             loss_sum.add(&loss, indices.len())?;
-            self.check_finite(loss_sum.so_far(), "loss", epoch)?;
+            self.check_learning(&loss_sum, epoch)?;
             watch.lap(Phase::Forward);
             let grads = loss.backward()?;
             watch.lap(Phase::Backward);
@@ -184,10 +184,12 @@ impl<'a> Training<'a> {
             bar.advance();
         }
         self.progress.loss_sum = loss_sum.total()?;
-        self.check_finite(self.progress.loss_sum, "loss", epoch)?;
+        self.check_learning(&loss_sum, epoch)?;
         for (name, var) in self.model.parameters() {
             let sum = var.abs()?.sum_all()?.to_scalar::<f32>()?;
-            self.check_finite(f64::from(sum), name, epoch)?;
+            if !sum.is_finite() {
+                return Err(self.diverged(name, f64::from(sum), epoch));
+            }
         }
         Ok(images_seen)
     }
@@ -197,18 +199,22 @@ impl<'a> Training<'a> {
         evaluate(&self.model, split, interrupt::requested)?.ok_or_else(|| self.interrupted(epoch))
     }
 
-    fn check_finite(&self, value: f64, what: &str, epoch: usize) -> Result<()> {
-        if value.is_finite() {
-            return Ok(());
+    fn check_learning(&self, losses: &RunningLoss, epoch: usize) -> Result<()> {
+        match losses.diverged() {
+            None => Ok(()),
+            Some(loss) => Err(self.diverged("the loss", loss, epoch)),
         }
-        Err(TrainerError::Diverged(format!(
-            "diverged: {what} became {value} in epoch {epoch}, step {}, with learning rate {}; try a smaller --lr. \
+    }
+
+    fn diverged(&self, what: &str, value: f64, epoch: usize) -> TrainerError {
+        TrainerError::Diverged(format!(
+            "diverged: {what} became {value:.3e} at step {} of epoch {epoch}, with learning rate {}; try a smaller --lr. \
              The last good state, after epoch {}, is in {}",
             self.progress.steps_done + 1,
             self.config.lr,
             self.progress.epochs_done,
             self.run.checkpoint().display()
-        )))
+        ))
     }
 
     /// Saves the state in the middle of an epoch, and says how to go on.

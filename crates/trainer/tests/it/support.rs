@@ -6,14 +6,14 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// What a command did.
-pub struct Finished {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// The binary, to be run in `folder`, with backtraces asked for so that they would show.
-pub fn trainer(folder: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn trainer(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
     command
         .current_dir(folder)
@@ -25,7 +25,7 @@ pub fn trainer(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Runs to the end. Whatever happened, it was no panic, and no backtrace was printed.
-pub fn run(folder: &Path, arguments: &[&str]) -> Finished {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Finished {
     finish(
         trainer(folder, arguments)
             .output()
@@ -33,7 +33,7 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Finished {
     )
 }
 
-pub fn finish(output: Output) -> Finished {
+pub(crate) fn finish(output: Output) -> Finished {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     let finished = Finished {
         code: output.status.code().expect("no signal ended it"),
@@ -47,7 +47,7 @@ pub fn finish(output: Output) -> Finished {
 }
 
 /// Runs and expects this exit code.
-pub fn expect(code: i32, folder: &Path, arguments: &[&str]) -> Finished {
+pub(crate) fn expect(code: i32, folder: &Path, arguments: &[&str]) -> Finished {
     let finished = run(folder, arguments);
     assert_eq!(
         finished.code, code,
@@ -58,15 +58,15 @@ pub fn expect(code: i32, folder: &Path, arguments: &[&str]) -> Finished {
 }
 
 /// The one JSON object on the standard output.
-pub fn json(finished: &Finished) -> Value {
+pub(crate) fn json(finished: &Finished) -> Value {
     serde_json::from_str(&finished.stdout).expect("one JSON object and nothing else")
 }
 
-pub fn temporary() -> tempfile::TempDir {
+pub(crate) fn temporary() -> tempfile::TempDir {
     tempfile::tempdir().expect("temporary folder")
 }
 
-pub fn read(path: impl AsRef<Path>) -> Vec<u8> {
+pub(crate) fn read(path: impl AsRef<Path>) -> Vec<u8> {
     let path = path.as_ref();
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
