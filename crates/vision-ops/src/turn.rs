@@ -1,24 +1,64 @@
-//! Transposition of a matrix in memory.
+//! Transposition of a matrix in memory, block by block in registers.
 
-use candle_simd::{Float, Isa};
+use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 /// Writes `to[j * to_stride + i] = from[i * from_stride + j]` for i below `rows` and j below `columns`.
+///
+/// # Panics
+/// When a slice is shorter than its rows say.
 pub(crate) fn turn<F: Float>(
-    _isa: Isa,
-    from: &[F],
+    isa: Isa,
+    (rows, columns): (usize, usize),
+    (from, from_stride): (&[F], usize),
+    (to, to_stride): (&mut [F], usize),
+) {
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!(from_stride >= columns && (rows - 1) * from_stride + columns <= from.len());
+    assert!(to_stride >= rows && (columns - 1) * to_stride + rows <= to.len());
+    isa.dispatch(Turn {
+        rows,
+        columns,
+        from,
+        from_stride,
+        to,
+        to_stride,
+    });
+}
+
+struct Turn<'a, F> {
     rows: usize,
     columns: usize,
+    from: &'a [F],
     from_stride: usize,
-    to: &mut [F],
+    to: &'a mut [F],
     to_stride: usize,
-) {
-    // Blocks keep the lines that are written in the first-level cache.
-    const BLOCK: usize = 16;
-    for i0 in (0..rows).step_by(BLOCK) {
-        for j in 0..columns {
-            let line = &mut to[j * to_stride + i0..][..BLOCK.min(rows - i0)];
-            for (k, to) in line.iter_mut().enumerate() {
-                *to = from[(i0 + k) * from_stride + j];
+}
+
+impl<F: Float> Kernel for Turn<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let lanes = F::V::<S>::LANES;
+        for i in (0..self.rows).step_by(lanes) {
+            for j in (0..self.columns).step_by(lanes) {
+                if i + lanes <= self.rows && j + lanes <= self.columns {
+                    // SAFETY: the whole block lies inside the matrix, whose bounds `turn` checked; the slices are
+                    // distinct borrows, so they do not overlap.
+                    unsafe {
+                        let from = self.from.as_ptr().add(i * self.from_stride + j);
+                        let to = self.to.as_mut_ptr().add(j * self.to_stride + i);
+                        F::V::<S>::transpose_ptr(s, from, self.from_stride, to, self.to_stride);
+                    }
+                    continue;
+                }
+                for j in j..self.columns.min(j + lanes) {
+                    for i in i..self.rows.min(i + lanes) {
+                        self.to[j * self.to_stride + i] = self.from[i * self.from_stride + j];
+                    }
+                }
             }
         }
     }

@@ -6,7 +6,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
 use candle_simd::Isa;
 
-use super::{Geometry, Plan, general};
+use super::channel_lanes::ChannelLanes;
+use super::column_lanes::ColumnLanes;
+use super::{Geometry, Plan, general, halving, sparse_backward};
 use crate::conv2d;
 use crate::element::Element;
 use crate::tensor_access::{contiguous_slice, with_contiguous};
@@ -16,7 +18,8 @@ struct Conv2dReluMaxPool2d {
     plan: Plan,
     /// Taken where the op is called, so that a forced instruction set covers backward too.
     isa: Isa,
-    /// The index of each result's winner in its window, row-major.
+    /// The index of each result's winner in its window, row-major; the register-blocked kernels leave room between
+    /// images.
     winners: OnceLock<Vec<u8>>,
 }
 
@@ -62,7 +65,20 @@ impl Conv2dReluMaxPool2d {
         let x = contiguous_slice::<F>(x.0, x.1)?;
         let weight = contiguous_slice::<F>(weight.0, weight.1)?;
         let bias = contiguous_slice::<F>(bias.0, bias.1)?;
+        let (isa, geometry) = (self.isa, &self.geometry);
         let (y, winners) = match self.plan {
+            Plan::ColumnLanes => halving::forward(
+                isa,
+                geometry,
+                x,
+                &ColumnLanes::new(isa, geometry, weight, bias),
+            ),
+            Plan::ChannelLanes => halving::forward(
+                isa,
+                geometry,
+                x,
+                &ChannelLanes::new(isa, geometry, weight, bias),
+            ),
             Plan::General | Plan::Separate => {
                 general::forward(self.isa, &self.geometry, x, weight, bias)
             }
@@ -119,6 +135,16 @@ impl Conv2dReluMaxPool2d {
         upstream: &[F],
     ) -> Gradients<F> {
         match self.plan {
+            Plan::ColumnLanes | Plan::ChannelLanes => sparse_backward::backward(
+                self.isa,
+                &self.geometry,
+                wanted,
+                winners,
+                x,
+                weight,
+                y,
+                upstream,
+            ),
             Plan::General | Plan::Separate => {
                 let map = general::spread(&self.geometry, winners, y, upstream);
                 let conv = &self.geometry.conv;

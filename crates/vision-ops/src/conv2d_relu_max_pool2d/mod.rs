@@ -8,12 +8,17 @@
 //! with 2 x 2 windows at most a quarter of the positions take part. The saved state is one byte a result, the winner's
 //! index in its window; among equal maxima it is the first, as in PyTorch.
 //!
-//! [`plan`] says which of three implementations serves a call.
+//! [`plan()`] says which of the implementations serves a call.
 
+mod channel_lanes;
+mod column_lanes;
 pub mod composed;
 mod fused;
 mod general;
+mod halving;
+mod patches;
 mod plan;
+mod sparse_backward;
 #[cfg(test)]
 mod tests;
 

@@ -1,14 +1,20 @@
 //! The one place that chooses an implementation.
 
 use candle_core::{DType, Result, Tensor};
+use candle_simd::Isa;
 
-use super::Geometry;
+use super::patches::Patches;
+use super::{Geometry, sparse_backward};
 use crate::conv2d::Conv2dOptions;
 
 /// How [`crate::conv2d_relu_max_pool2d()`] computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Plan {
+    /// Register-blocked with lanes along the pooled columns; sparse backward pass.
+    ColumnLanes,
+    /// Register-blocked with lanes along the output channels; sparse backward pass.
+    ChannelLanes,
     /// The map before pooling is computed for the whole batch, then pooled; one byte a result is saved.
     General,
     /// Three ops: the window has more than 256 elements, and its index does not fit a byte.
@@ -48,11 +54,43 @@ pub fn plan(
 }
 
 pub(super) fn choose(geometry: &Geometry, dtype: DType) -> Plan {
+    let isa = Isa::active();
     let plan = if geometry.pool.window() > 256 {
         Plan::Separate
     } else {
-        Plan::General
+        register_blocked(isa, geometry, dtype).unwrap_or(Plan::General)
     };
-    tracing::trace!(?plan, ?geometry, ?dtype, "conv2d_relu_max_pool2d");
+    tracing::trace!(?plan, ?isa, ?geometry, ?dtype, "conv2d_relu_max_pool2d");
     plan
+}
+
+/// The register-blocked kernel that fits, if one does.
+fn register_blocked(isa: Isa, geometry: &Geometry, dtype: DType) -> Option<Plan> {
+    let conv = &geometry.conv;
+    let halves = geometry.pool.kernel == (2, 2) && geometry.pool.stride == (2, 2);
+    let dense = conv.options.stride == (1, 1)
+        && conv.options.dilation == (1, 1)
+        && conv.options.groups == 1;
+    let some = conv.input_len() > 0 && conv.out_channels > 0;
+    if !halves || !dense || !some {
+        return None;
+    }
+    let lanes = match dtype {
+        DType::F32 => sparse_backward::lanes::<f32>(isa),
+        _ => sparse_backward::lanes::<f64>(isa),
+    };
+    // The image, laid out as patches, is read at random, so it has to stay in the second-level cache.
+    const LARGEST_PATCHES: usize = 1 << 16;
+    let fits = |apart| Patches::new(geometry, lanes, apart).buffer_len() <= LARGEST_PATCHES;
+    if !fits(true) || !fits(false) {
+        return None;
+    }
+    // In hundredths: how many lanes compute something that is kept. Below half, the general path's kernel wastes less.
+    let used = |count: usize| 100 * count / count.next_multiple_of(lanes);
+    let (columns, channels) = (used(geometry.pool.output.1), used(conv.out_channels));
+    match columns.max(channels) {
+        0..50 => None,
+        best if best == channels => Some(Plan::ChannelLanes),
+        _ => Some(Plan::ColumnLanes),
+    }
 }

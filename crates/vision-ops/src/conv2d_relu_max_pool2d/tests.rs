@@ -334,15 +334,77 @@ fn errors_name_this_op() -> Result<()> {
 
 #[test]
 fn the_plan_says_what_serves_a_shape() -> Result<()> {
-    for case in cases() {
-        let t = arguments(&case, DType::F32)?;
-        let got = plan(&t[0], &t[1], &t[2], case.options, case.pool.0, case.pool.1)?;
-        let expected = if case.pool.0 == (17, 17) {
-            Plan::Separate
-        } else {
-            Plan::General
+    let halves = ((2, 2), (2, 2));
+    let plain = Conv2dOptions::default();
+    let grouped = Conv2dOptions { groups: 2, ..plain };
+    let padded = Conv2dOptions {
+        padding: (1, 1),
+        ..plain
+    };
+    let shapes = [
+        (
+            [2, 1, 32, 32],
+            [6, 1, 5, 5],
+            plain,
+            halves,
+            Plan::ColumnLanes,
+        ),
+        (
+            [2, 6, 14, 14],
+            [16, 6, 5, 5],
+            plain,
+            halves,
+            Plan::ChannelLanes,
+        ),
+        (
+            [2, 3, 32, 32],
+            [16, 3, 3, 3],
+            padded,
+            halves,
+            Plan::ChannelLanes,
+        ),
+        ([2, 1, 8, 8], [3, 1, 3, 3], plain, halves, Plan::General),
+        (
+            [2, 64, 64, 64],
+            [64, 64, 3, 3],
+            plain,
+            halves,
+            Plan::General,
+        ),
+        (
+            [2, 2, 32, 32],
+            [32, 1, 5, 5],
+            grouped,
+            halves,
+            Plan::General,
+        ),
+        (
+            [2, 1, 32, 32],
+            [32, 1, 5, 5],
+            plain,
+            ((3, 3), (2, 2)),
+            Plan::General,
+        ),
+        (
+            [2, 1, 32, 32],
+            [32, 1, 5, 5],
+            plain,
+            ((17, 17), (1, 1)),
+            Plan::Separate,
+        ),
+    ];
+    for (x, weight, options, pool, expected) in shapes {
+        let case = Case {
+            x,
+            weight,
+            options,
+            pool,
         };
-        assert_eq!(got, expected, "{:?} {:?}", case.x, case.weight);
+        let t = arguments(&case, DType::F32)?;
+        for isa in Isa::available() {
+            let plan = || plan(&t[0], &t[1], &t[2], options, pool.0, pool.1);
+            assert_eq!(with_isa(isa, plan)?, expected, "{isa:?} {x:?} {weight:?}");
+        }
     }
     Ok(())
 }

@@ -57,7 +57,12 @@ pub(super) fn forward<F: Element>(
     let mut y = vec![F::ZERO; rows * outputs];
     let parts = Disjoint::new(&mut y);
     let mut turned = Scratch::dirty(inputs * outputs);
-    turn(isa, weight, outputs, inputs, inputs, &mut turned, outputs);
+    turn(
+        isa,
+        (outputs, inputs),
+        (weight, inputs),
+        (&mut turned, outputs),
+    );
     let turned: &[F] = &turned;
     let weight_rows = multiples(inputs, outputs);
     for_pieces(rows, PIECE, rows * inputs * outputs, |piece| {

@@ -1,0 +1,233 @@
+//! Forward kernel whose lanes are neighbouring pooled columns: for few channels and wide maps, such as LeNet's first layer.
+//!
+//! Even and odd columns of the padded image are split, so that the columns `2 * X + k` for neighbouring X are neighbours.
+//! Then the four elements of a window are four sums in registers, for up to six output channels at once (24 of 32
+//! registers): each kernel element loads four vectors and multiplies them with six broadcast weights. Pooling, relu and the
+//! winners are computed before anything is written. Sums start from the bias and run in the order (channel, row, column)
+//! of the kernel, as those of `conv2d`, so that both find the same equal maxima.
+
+use candle_simd::{Isa, Kernel, Simd, Vector};
+
+use super::Geometry;
+use super::halving::{ImagesForward, pool_four, winners_len};
+use crate::element::Element;
+use crate::scratch::Scratch;
+use crate::turn::turn;
+
+/// Vectors at the end of a row reach past it by at most this much and half a kernel.
+const SLACK: usize = 64;
+
+pub(super) struct ColumnLanes<'a, F> {
+    geometry: &'a Geometry,
+    /// By kernel element, then output channel.
+    weight: Vec<F>,
+    bias: &'a [F],
+    /// For each kernel element, where the left and the right element of a window's row lie.
+    taps: Vec<(usize, usize)>,
+    /// Elements of one parity of a row.
+    half: usize,
+}
+
+impl<'a, F: Element> ColumnLanes<'a, F> {
+    pub(super) fn new(isa: Isa, geometry: &'a Geometry, weight: &[F], bias: &'a [F]) -> Self {
+        let conv = &geometry.conv;
+        let (depth, outputs) = (conv.taps(), conv.out_channels);
+        let mut turned = vec![F::ZERO; depth * outputs];
+        turn(
+            isa,
+            (outputs, depth),
+            (weight, depth),
+            (&mut turned, outputs),
+        );
+        let half = (conv.input.1 + 2 * conv.options.padding.1).div_ceil(2);
+        let rows = conv.input.0 + 2 * conv.options.padding.0;
+        let mut taps = Vec::with_capacity(depth);
+        for c in 0..conv.in_channels {
+            for a in 0..conv.kernel.0 {
+                for b in 0..conv.kernel.1 {
+                    let row = (c * rows + a) * 2 * half;
+                    let column = |column: usize| row + column % 2 * half + column / 2;
+                    taps.push((column(b), column(b + 1)));
+                }
+            }
+        }
+        Self {
+            geometry,
+            weight: turned,
+            bias,
+            taps,
+            half,
+        }
+    }
+
+    /// Splits the columns of the padded image. What is padding is zero already.
+    #[inline(always)]
+    fn split(&self, image: &[F], planes: &mut [F]) {
+        let conv = &self.geometry.conv;
+        let ((height, width), padding) = (conv.input, conv.options.padding);
+        let rows = height + 2 * padding.0;
+        for (index, row) in image.chunks_exact(width).enumerate() {
+            let (c, y) = (index / height, index % height);
+            let at = (c * rows + y + padding.0) * 2 * self.half;
+            let (even, odd) = planes[at..at + 2 * self.half].split_at_mut(self.half);
+            // The first column of the image goes to the parity of the padding.
+            let (first, second) = match padding.1 % 2 {
+                0 => (&mut even[padding.1 / 2..], &mut odd[padding.1 / 2..]),
+                _ => (&mut odd[padding.1 / 2..], &mut even[padding.1 / 2 + 1..]),
+            };
+            for ((pair, first), second) in row.chunks_exact(2).zip(&mut *first).zip(second) {
+                *first = pair[0];
+                *second = pair[1];
+            }
+            if width % 2 == 1 {
+                first[width / 2] = row[width - 1];
+            }
+        }
+    }
+}
+
+impl<F: Element> ImagesForward<F> for ColumnLanes<'_, F> {
+    fn run(&self, isa: Isa, images: &[F], y: &mut [F], winners: &mut [u8]) {
+        let conv = &self.geometry.conv;
+        let rows = conv.input.0 + 2 * conv.options.padding.0;
+        let len = conv.in_channels * rows * 2 * self.half + SLACK + conv.kernel.1;
+        // Padding, and the lanes past the end of a row, read zeros or finite numbers of the next row.
+        let mut planes = Scratch::zeroed(len);
+        isa.dispatch(Images {
+            shared: self,
+            images,
+            y,
+            winners,
+            planes: &mut planes,
+        });
+    }
+}
+
+struct Images<'a, F> {
+    shared: &'a ColumnLanes<'a, F>,
+    images: &'a [F],
+    y: &'a mut [F],
+    winners: &'a mut [u8],
+    planes: &'a mut [F],
+}
+
+impl<F: Element> Kernel for Images<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let geometry = self.shared.geometry;
+        let outputs = geometry.conv.out_channels;
+        let images = self
+            .images
+            .chunks_exact(geometry.conv.input_len())
+            .zip(self.y.chunks_exact_mut(outputs * geometry.pooled()))
+            .zip(self.winners.chunks_exact_mut(winners_len(geometry)));
+        for ((image, y), winners) in images {
+            self.shared.split(image, self.planes);
+            let mut image = Image {
+                shared: self.shared,
+                planes: self.planes,
+                y,
+                winners,
+            };
+            let mut channel = 0;
+            while channel < outputs {
+                let left = outputs - channel;
+                // SAFETY: the channels from `channel` on, as many as the parameter says, exist; the planes have the
+                // length that the taps were made for.
+                unsafe {
+                    channel += match (S::ISA == Isa::Avx512, left) {
+                        (true, 6..) => image.channels::<S, 6>(s, channel),
+                        (true, 4..) => image.channels::<S, 4>(s, channel),
+                        (false, 3..) => image.channels::<S, 3>(s, channel),
+                        (_, 2..) => image.channels::<S, 2>(s, channel),
+                        _ => image.channels::<S, 1>(s, channel),
+                    };
+                }
+            }
+        }
+    }
+}
+
+struct Image<'a, F> {
+    shared: &'a ColumnLanes<'a, F>,
+    planes: &'a [F],
+    y: &'a mut [F],
+    winners: &'a mut [u8],
+}
+
+impl<F: Element> Image<'_, F> {
+    /// The results of N output channels from `channel` on. Returns N.
+    ///
+    /// # Safety
+    /// The channels exist, and `planes` is as long as [`ColumnLanes::run`] makes it.
+    #[inline(always)]
+    unsafe fn channels<S: Simd, const N: usize>(&mut self, s: S, channel: usize) -> usize {
+        let lanes = F::V::<S>::LANES;
+        let shared = self.shared;
+        let (height, width) = shared.geometry.pool.output;
+        let outputs = shared.geometry.conv.out_channels;
+        let zero = F::V::<S>::splat(s, F::ZERO);
+        let pooled = height * width;
+        debug_assert!(channel + N <= outputs);
+        for i in 0..height {
+            for j in (0..width).step_by(lanes) {
+                let count = lanes.min(width - j);
+                let mut sums = [[zero; 4]; N];
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: there is a bias for every output channel.
+                    *sums =
+                        [F::V::<S>::splat(s, unsafe { *shared.bias.get_unchecked(channel + n) });
+                            4];
+                }
+                // SAFETY: window row i reads image rows 2 * i and 2 * i + 1 below the kernel row, which the padded image
+                // has; vectors reach less than SLACK past the last. The weights hold `outputs` numbers a tap. The result
+                // and the winners of channel + n start at (channel + n) * pooled; whole vectors are written where they
+                // stay inside the channel (what they spoil of later rows is written afterwards), bytes also where they
+                // reach into the room behind the last winner.
+                unsafe {
+                    let row = 2 * shared.half;
+                    let planes = self.planes.as_ptr().add(2 * i * row + j);
+                    let mut weight = shared.weight.as_ptr().add(channel);
+                    for &(left, right) in &shared.taps {
+                        let corner = planes.add(left);
+                        let beside = planes.add(right);
+                        let window = [
+                            F::V::<S>::load_ptr(s, corner),
+                            F::V::<S>::load_ptr(s, beside),
+                            F::V::<S>::load_ptr(s, corner.add(row)),
+                            F::V::<S>::load_ptr(s, beside.add(row)),
+                        ];
+                        for (n, sums) in sums.iter_mut().enumerate() {
+                            let factor = F::V::<S>::splat(s, *weight.add(n));
+                            for (sum, &x) in sums.iter_mut().zip(&window) {
+                                *sum = factor.mul_add(x, *sum);
+                            }
+                        }
+                        weight = weight.add(outputs);
+                    }
+                    for (n, &sums) in sums.iter().enumerate() {
+                        let (max, winner) = pool_four(s, sums);
+                        let at = i * width + j;
+                        let first = (channel + n) * pooled;
+                        let y = self.y.as_mut_ptr().add(first + at);
+                        // `max` returns its argument where either is NaN, so NaN stays.
+                        let result = zero.max(max);
+                        if at + lanes <= pooled {
+                            result.store_ptr(y);
+                            winner.store_u8_ptr(self.winners.as_mut_ptr().add(first + at));
+                        } else {
+                            result.store_partial_ptr(y, count);
+                            let mut bytes = [0u8; candle_simd::MAX_LANES];
+                            winner.store_u8_ptr(bytes.as_mut_ptr());
+                            let to = self.winners.as_mut_ptr().add(first + at);
+                            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, count);
+                        }
+                    }
+                }
+            }
+        }
+        N
+    }
+}

@@ -1,0 +1,88 @@
+//! What the two register-blocked forward kernels share: pooling of 2 x 2 windows and the image they read.
+
+use std::ops::Range;
+
+use candle_simd::parallel::Disjoint;
+use candle_simd::{Isa, MAX_LANES, Vector};
+use rayon::prelude::*;
+
+use super::Geometry;
+use crate::element::Element;
+
+/// The largest of the four elements of each window, in row-major order, and its index. Among equal maxima the first
+/// wins, of several NaN the last, as in PyTorch.
+#[inline(always)]
+pub(super) fn pool_four<V: Vector>(s: V::Token, [first, others @ ..]: [V; 4]) -> (V, V) {
+    let number = |x: f64| V::splat(s, candle_simd::Float::from_f64(x));
+    let (mut max, mut winner) = (first, number(0.0));
+    let mut index = 1.0;
+    for candidate in others {
+        let replaces = candidate.gt(max) | candidate.is_nan();
+        max = candidate.select(replaces, max);
+        winner = number(index).select(replaces, winner);
+        index += 1.0;
+    }
+    (max, winner)
+}
+
+/// Bytes of one image's winners. The kernels write and read whole vectors of bytes, so there is room behind the last.
+pub(super) fn winners_len(geometry: &Geometry) -> usize {
+    geometry.conv.out_channels * geometry.pooled() + MAX_LANES
+}
+
+/// Images that one task takes. By the batch alone, so that partial sums have one order for any number of threads.
+pub(super) fn for_image_chunks(geometry: &Geometry, f: impl Fn(usize, Range<usize>) + Sync + Send) {
+    let size = geometry.conv.gradient_chunk();
+    let batch = geometry.conv.batch;
+    let chunks = batch.div_ceil(size);
+    let range = |chunk: usize| chunk * size..batch.min((chunk + 1) * size);
+    // A hop into the pool costs as much as about this many multiply-adds.
+    const PARALLEL_FROM: usize = 1 << 19;
+    let multiply_adds = batch * geometry.conv.output_len() * geometry.conv.taps();
+    if multiply_adds < PARALLEL_FROM {
+        (0..chunks).for_each(|chunk| f(chunk, range(chunk)));
+    } else {
+        (0..chunks)
+            .into_par_iter()
+            .for_each(|chunk| f(chunk, range(chunk)));
+    }
+}
+
+/// A forward kernel for a run of images.
+pub(super) trait ImagesForward<F>: Sync {
+    /// Computes the results and winners of whole images.
+    fn run(&self, isa: Isa, images: &[F], y: &mut [F], winners: &mut [u8]);
+}
+
+/// Runs a forward kernel over the batch.
+pub(super) fn forward<F: Element>(
+    isa: Isa,
+    geometry: &Geometry,
+    x: &[F],
+    kernel: &impl ImagesForward<F>,
+) -> (Vec<F>, Vec<u8>) {
+    let (input, output) = (
+        geometry.conv.input_len(),
+        geometry.conv.out_channels * geometry.pooled(),
+    );
+    let kept = winners_len(geometry);
+    let mut y = vec![F::ZERO; geometry.conv.batch * output];
+    let mut winners = vec![0; geometry.conv.batch * kept];
+    let (y_parts, winner_parts) = (Disjoint::new(&mut y), Disjoint::new(&mut winners));
+    for_image_chunks(geometry, |_, images| {
+        // SAFETY: chunks of images do not overlap.
+        let (y, winners) = unsafe {
+            (
+                y_parts.part(images.start * output..images.end * output),
+                winner_parts.part(images.start * kept..images.end * kept),
+            )
+        };
+        kernel.run(
+            isa,
+            &x[images.start * input..images.end * input],
+            y,
+            winners,
+        );
+    });
+    (y, winners)
+}
