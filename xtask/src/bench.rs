@@ -31,10 +31,20 @@ struct Suite {
     about: &'static str,
 }
 
-const SUITES: [Suite; 1] = [Suite {
-    name: "losses",
-    about: "cross entropy: forward, value and gradient",
-}];
+const SUITES: [Suite; 3] = [
+    Suite {
+        name: "losses",
+        about: "cross entropy: forward, value and gradient",
+    },
+    Suite {
+        name: "vision",
+        about: "conv2d: forward, forward and backward",
+    },
+    Suite {
+        name: "lenet5",
+        about: "LeNet-5: a training step, an epoch",
+    },
+];
 
 /// The column that the others are compared with.
 const OURS: &str = "ours";

@@ -50,17 +50,7 @@ const STEPS: [Step; 8] = [
     Step {
         name: "data",
         proves: "the data set is here, or can be fetched, and its checksums hold",
-        command: || {
-            cargo(&[
-                "run",
-                "--release",
-                "--quiet",
-                "--package",
-                "trainer",
-                "--",
-                "data",
-            ])
-        },
+        command: || xtask("data"),
     },
     Step {
         name: "test",
@@ -90,7 +80,7 @@ const STEPS: [Step; 8] = [
     Step {
         name: "verify-grads",
         proves: "every gradient check and golden value holds",
-        command: || cargo(&["run", "--release", "--quiet", "--package", "verify-grads"]),
+        command: || xtask("verify-grads"),
     },
 ];
 
@@ -158,4 +148,11 @@ fn cargo(arguments: &[&str]) -> Command {
     let mut command = tools::cargo();
     command.args(arguments);
     command
+}
+
+/// A command of this program, which builds what it needs.
+fn xtask(command: &str) -> Command {
+    let mut program = tools::cargo();
+    program.args(["run", "--quiet", "--package", "xtask", "--", command]);
+    program
 }

@@ -49,12 +49,13 @@ pub(crate) fn build_executables(arguments: &[&str]) -> Result<Vec<(String, PathB
 
 /// Builds the binary of `package` in release mode and returns its path.
 pub(crate) fn build_binary(package: &str) -> Result<PathBuf, Failure> {
+    // `--workspace` makes cargo choose the same features of the dependencies as a build of everything does, so that
+    // commands and tests share one build of them; with `--package` hundreds of crates would be compiled again.
     let arguments = [
         "build",
         "--quiet",
         "--release",
-        "--package",
-        package,
+        "--workspace",
         "--bin",
         package,
     ];
