@@ -40,8 +40,9 @@ pub struct Focal {
     options: Options,
 }
 
+/// Squared says that gamma is 2, the usual one: a call of powf would keep the loop from becoming vector code.
 #[derive(Clone, Copy, Debug)]
-struct FocalError {
+struct FocalError<const SQUARED: bool> {
     alpha: Option<f64>,
     gamma: f64,
 }
@@ -56,7 +57,7 @@ fn parts<F: Float>(x: F, t: F) -> (F, F, F) {
     (q, not_q, bce)
 }
 
-impl FocalError {
+impl<const SQUARED: bool> FocalError<SQUARED> {
     #[inline(always)]
     fn balance<F: Float>(&self, t: F) -> F {
         match self.alpha {
@@ -66,27 +67,24 @@ impl FocalError {
     }
 
     #[inline(always)]
-    fn power<F: Float>(s: F, exponent: f64) -> F {
-        // The usual gamma is 2, and powf costs more than all the rest.
-        match exponent {
-            0.0 => F::of(1.0),
-            1.0 => s,
-            2.0 => s * s,
-            _ => s.powf(exponent),
-        }
+    fn power<F: Float>(&self, s: F) -> F {
+        if SQUARED { s * s } else { s.powf(self.gamma) }
     }
 
     /// `d (s^gamma) / ds * m`, where m is a derivative of s; it goes to 0 with m.
     #[inline(always)]
     fn power_derivative<F: Float>(&self, s: F, m: F) -> F {
-        if self.gamma == 0.0 {
-            return F::of(0.0);
+        if SQUARED {
+            F::of(2.0) * s * m
+        } else if self.gamma == 0.0 {
+            F::of(0.0)
+        } else {
+            times(m, F::of(self.gamma) * s.powf(self.gamma - 1.0))
         }
-        times(m, F::of(self.gamma) * Self::power(s, self.gamma - 1.0))
     }
 }
 
-impl Pointwise for FocalError {
+impl<const SQUARED: bool> Pointwise for FocalError<SQUARED> {
     fn name(&self) -> &'static str {
         "focal"
     }
@@ -94,7 +92,7 @@ impl Pointwise for FocalError {
     fn value<F: Float>(&self, x: F, t: F) -> F {
         let (q, not_q, bce) = parts(x, t);
         let s = q * (F::of(1.0) - t) + not_q * t;
-        self.balance(t) * times(Self::power(s, self.gamma), bce)
+        self.balance(t) * times(self.power(s), bce)
     }
     #[inline(always)]
     fn derivative<F: Float>(&self, x: F, t: F) -> F {
@@ -104,13 +102,13 @@ impl Pointwise for FocalError {
         let bce_slope = (one - t) * q - t * not_q;
         let s_slope = q * not_q * (one - F::of(2.0) * t);
         let outer = self.power_derivative(s, s_slope);
-        self.balance(t) * (Self::power(s, self.gamma) * bce_slope + times(outer, bce))
+        self.balance(t) * (self.power(s) * bce_slope + times(outer, bce))
     }
     #[inline(always)]
     fn target_derivative<F: Float>(&self, x: F, t: F) -> F {
         let (q, not_q, bce) = parts(x, t);
         let s = q * (F::of(1.0) - t) + not_q * t;
-        let power = Self::power(s, self.gamma);
+        let power = self.power(s);
         let balance_slope = match self.alpha {
             Some(alpha) => F::of(2.0 * alpha - 1.0),
             None => F::of(0.0),
@@ -190,12 +188,15 @@ impl Focal {
             return self.composed(logits, targets);
         }
         self.check()?;
-        let function = FocalError {
-            alpha: self.alpha,
-            gamma: self.gamma,
-        };
-        self.options
-            .fused(function, logits, targets, None, MeanOver::Elements)
+        let Self { alpha, gamma, .. } = *self;
+        let mean = MeanOver::Elements;
+        if gamma == 2.0 {
+            let function = FocalError::<true> { alpha, gamma };
+            self.options.fused(function, logits, targets, None, mean)
+        } else {
+            let function = FocalError::<false> { alpha, gamma };
+            self.options.fused(function, logits, targets, None, mean)
+        }
     }
 
     /// The same out of tensor ops, with candle's autograd.

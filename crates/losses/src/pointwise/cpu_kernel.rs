@@ -11,9 +11,11 @@
 use super::operand::{BLOCK, Operand, Real};
 use super::{Dual, Element, Float};
 use candle_core::Result;
+use candle_simd::buffer::Uninit;
 use candle_simd::{Isa, Kernel, Simd};
 use half::{bf16, f16};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Blocks that one thread takes at a time; fewer than two such tasks are not worth waking a thread for.
 const TASK_BLOCKS: usize = 16;
@@ -146,14 +148,17 @@ impl Pass<'_> {
 
     /// Every element's result.
     pub(super) fn map<T: Stored>(&self) -> Vec<T> {
-        let mut out = vec![T::default(); self.len];
+        let mut buffer = Uninit::new(self.len);
+        let out = &mut buffer.as_uninit()[..self.len];
         let scale = T::Compute::of(self.scale);
-        let task = |(task, out): (usize, &mut [T])| {
+        let task = |(task, out): (usize, &mut [MaybeUninit<T>])| {
             let mut scratch = Scratch::new();
             for (i, out) in out.chunks_mut(BLOCK).enumerate() {
                 let y = self.block::<T::Compute>(task * TASK + i * BLOCK, out.len(), &mut scratch);
+                // Every element of `out` must be written.
+                assert_eq!(y.len(), out.len());
                 for (out, &y) in out.iter_mut().zip(y) {
-                    *out = T::round(y * scale);
+                    out.write(T::round(y * scale));
                 }
             }
         };
@@ -162,7 +167,9 @@ impl Pass<'_> {
         } else {
             out.par_chunks_mut(TASK).enumerate().for_each(task);
         }
-        out
+        // SAFETY: the tasks' chunks cover the first `len` elements, the blocks cover each chunk, and the assertion
+        // above makes the inner loop cover each block.
+        unsafe { buffer.assume_init(self.len) }
     }
 
     /// The sum of every element's result; no tensor of them is made.
@@ -204,39 +211,55 @@ impl Pass<'_> {
     }
 }
 
+/// A loop over a block. A macro, because a closure cannot be marked for inlining, and a call in the loop would keep it
+/// from becoming vector code.
+macro_rules! each {
+    ($block:expr, |$x:ident, $t:ident, $p:ident| $value:expr) => {{
+        let Block { x, t, p, y } = $block;
+        for (((y, &$x), &$t), &$p) in y.iter_mut().zip(x).zip(t).zip(p) {
+            *y = $value;
+        }
+    }};
+}
+
 /// The choice of derivative stands outside the loops, so that each loop is straight code.
 fn evaluate<E: Element, F: Real>(e: &E, isa: Isa, partial: Partial, block: Block<'_, F>) {
     let (var, con) = (Dual::variable, Dual::constant);
     match partial {
-        Partial::Value => isa.dispatch(Each(block, |x, t, p| e.value(x, t, p))),
-        Partial::Input => isa.dispatch(Each(block, |x, t, p| e.derivative(x, t, p))),
-        Partial::Target => isa.dispatch(Each(block, |x, t, p| e.target_derivative(x, t, p))),
-        // Second derivatives are too rare to be compiled for every instruction set.
-        Partial::InputInput => each(block, |x, t, p| e.derivative(var(x), con(t), con(p)).slope),
-        Partial::InputTarget => each(block, |x, t, p| e.derivative(con(x), var(t), con(p)).slope),
-        Partial::TargetTarget => each(block, |x, t, p| {
-            e.target_derivative(con(x), var(t), con(p)).slope
+        Partial::Value | Partial::Input | Partial::Target => isa.dispatch(First {
+            element: e,
+            partial,
+            block,
         }),
+        // Second derivatives are too rare to be compiled for every instruction set.
+        Partial::InputInput => each!(block, |x, t, p| e.derivative(var(x), con(t), con(p)).slope),
+        Partial::InputTarget => each!(block, |x, t, p| e.derivative(con(x), var(t), con(p)).slope),
+        Partial::TargetTarget => {
+            each!(block, |x, t, p| e
+                .target_derivative(con(x), var(t), con(p))
+                .slope);
+        }
     }
 }
 
-/// The loop over a block as a kernel: plain code, which the compiler turns into vector code of the instruction set.
-struct Each<'a, F, H>(Block<'a, F>, H);
+/// The loss and its first derivatives: plain loops, which the compiler turns into vector code of the instruction set.
+struct First<'a, E, F> {
+    element: &'a E,
+    partial: Partial,
+    block: Block<'a, F>,
+}
 
-impl<F: Float, H: Fn(F, F, F) -> F> Kernel for Each<'_, F, H> {
+impl<E: Element, F: Real> Kernel for First<'_, E, F> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        each(self.0, self.1);
-    }
-}
-
-#[inline(always)]
-fn each<F: Float>(block: Block<'_, F>, h: impl Fn(F, F, F) -> F) {
-    let Block { x, t, p, y } = block;
-    for (((y, &x), &t), &p) in y.iter_mut().zip(x).zip(t).zip(p) {
-        *y = h(x, t, p);
+        let e = self.element;
+        match self.partial {
+            Partial::Value => each!(self.block, |x, t, p| e.value(x, t, p)),
+            Partial::Input => each!(self.block, |x, t, p| e.derivative(x, t, p)),
+            _ => each!(self.block, |x, t, p| e.target_derivative(x, t, p)),
+        }
     }
 }
 

@@ -105,7 +105,7 @@ macro_rules! float {
             }
             #[inline(always)]
             fn max(self, other: Self) -> Self {
-                if self < other || other.is_nan() {
+                if (self < other) | other.is_nan() {
                     other
                 } else {
                     self
@@ -113,7 +113,7 @@ macro_rules! float {
             }
             #[inline(always)]
             fn min(self, other: Self) -> Self {
-                if self > other || other.is_nan() {
+                if (self > other) | other.is_nan() {
                     other
                 } else {
                     self

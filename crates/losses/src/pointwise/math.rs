@@ -95,7 +95,7 @@ pub(super) fn ln_1p(x: f32) -> f32 {
     let lost = (x - (sum - 1.0)) / sum;
     let y = ln(sum);
     // At 0 and infinity the correction is 0/0 or inf - inf.
-    let regular = sum > 0.0 && sum < f32::INFINITY;
+    let regular = (sum > 0.0) & (sum < f32::INFINITY);
     if regular { y + lost } else { y }
 }
 
