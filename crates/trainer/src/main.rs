@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    trainer::threads::restart_without_spinning_threads();
     trainer::cli::run()
 }
