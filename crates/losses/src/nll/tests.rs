@@ -13,6 +13,9 @@ fn indices(values: &[i64], shape: &[usize], dtype: DType) -> Tensor {
         .unwrap()
 }
 
+/// Shape of the log-probabilities, of the targets, and both as (N, C, S).
+type Shapes<'a> = (&'a [usize], &'a [usize], (usize, usize, usize));
+
 /// Loss of each row, and the sum of the weights of those that count, for (N, C, S).
 fn oracle(
     x: &[f64],
@@ -41,7 +44,7 @@ fn values_are_those_of_the_loop_for_every_shape_and_index_type() {
     let w = [0.5, 2.0, 0.25, 1.5];
     let y: Vec<i64> = (0..30).map(|i| (i * 7 + i / 3) % 4).collect();
     let x = numbers(120, 1);
-    let shapes: [(&[usize], &[usize], (usize, usize, usize)); 4] = [
+    let shapes: [Shapes<'_>; 4] = [
         (&[4], &[], (1, 4, 1)),
         (&[5, 4], &[5], (5, 4, 1)),
         (&[5, 4, 3], &[5, 3], (5, 4, 3)),

@@ -3,7 +3,7 @@
 //! those of Cephes (S. L. Moshier); errors stay within 2 units in the last place.
 
 /// ln 2 in two parts; the first has so few bits that its product with an exponent is exact.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 355.0 / 512.0;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// Evaluates a polynomial, highest power first.
