@@ -6,6 +6,8 @@
 
 mod bench;
 mod ci;
+mod cuda_stubs;
+mod cuda_toolchain;
 mod exit;
 mod tools;
 
@@ -31,6 +33,9 @@ Prove it:
 
 Measure it:
   bench              ours beside candle's own, and PyTorch and JAX with --python
+
+Use a GPU:
+  cuda-toolchain     find or bring nvcc 13.0 and print the environment of a `--features cuda` build
 
 Exit codes: 0 ok, 1 run error, 2 usage, 3 bad data, 4 diverged, 5 a check failed, 130 interrupted.
 ";
@@ -62,6 +67,7 @@ fn run(command: Option<&str>, arguments: &[std::ffi::OsString]) -> Result<(), Fa
         None => Err(Failure::usage(format!("a command is missing\n\n{HELP}"))),
         Some("ci") => ci::run(arguments),
         Some("bench") => bench::run(arguments),
+        Some("cuda-toolchain") => cuda_toolchain::run(arguments),
         Some(name) => match FORWARDED.iter().find(|(command, _)| *command == name) {
             // `verify-grads` is a binary of its own; the trainer's commands are subcommands.
             Some((_, package @ "verify-grads")) => tools::become_binary(package, arguments.iter()),

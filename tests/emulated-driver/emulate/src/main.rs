@@ -1,0 +1,203 @@
+//! `emulate`: builds the emulated driver for kernel files, and runs programs on it.
+
+use emulate::{Checks, Emulator, Error, Kernels};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+Usage: emulate COMMAND [--plain] [--order ORDER] [FILE.cu...] [-- PROGRAM [ARGUMENTS...]]
+
+  build     build the driver, candle's kernels and FILE.cu, and print the folder for LD_LIBRARY_PATH
+  run       the same, then run PROGRAM on it (usable as a cargo runner)
+  barriers  list the barriers of each FILE.cu
+  mutants   run PROGRAM once per barrier of each FILE.cu with that barrier left out; each run has to fail
+
+  FILE.cu   kernel files; every .cu below crates/ if none is named
+  --plain   without checks of races, bounds and arithmetic: several times faster
+  --order   forward, reverse or shuffle:SEED: the order of blocks and threads (CUDA_EMU_ORDER)
+
+What is built is kept in target/emulated-driver. Nothing that runs here is evidence of a real GPU.
+";
+
+struct Arguments {
+    command: String,
+    checks: Checks,
+    order: Option<String>,
+    files: Vec<PathBuf>,
+    program: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match arguments(std::env::args().skip(1)) {
+        Ok(None) => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Ok(Some(arguments)) => match run(&arguments) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(message) => {
+            eprintln!("error: {message}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn arguments(mut given: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
+    let command = given.next().ok_or("a command is missing")?;
+    if ["-h", "--help", "help"].contains(&command.as_str()) {
+        return Ok(None);
+    }
+    if !["build", "run", "barriers", "mutants"].contains(&command.as_str()) {
+        return Err(format!("unknown command '{command}'"));
+    }
+    let mut arguments = Arguments {
+        command,
+        checks: Checks::On,
+        order: None,
+        files: Vec::new(),
+        program: Vec::new(),
+    };
+    while let Some(argument) = given.next() {
+        match argument.as_str() {
+            "-h" | "--help" => return Ok(None),
+            "--plain" => arguments.checks = Checks::Off,
+            "--order" => arguments.order = Some(given.next().ok_or("--order needs a value")?),
+            "--" => {
+                arguments.program = given.by_ref().collect();
+            }
+            file if file.ends_with(".cu") => arguments.files.push(file.into()),
+            other => {
+                return Err(format!(
+                    "unexpected '{other}'; kernel files end in .cu, a program follows --"
+                ));
+            }
+        }
+    }
+    if ["run", "mutants"].contains(&arguments.command.as_str()) && arguments.program.is_empty() {
+        return Err(format!("`{}` needs a program after --", arguments.command));
+    }
+    Ok(Some(arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
+    let emulator = Emulator::new(emulate::default_folder())?;
+    let files = if arguments.files.is_empty() {
+        emulate::project_kernels()?
+    } else {
+        arguments.files.clone()
+    };
+    if arguments.command == "barriers" {
+        for file in &files {
+            for (index, barrier) in emulator.barriers(&Kernels::of(file))?.iter().enumerate() {
+                println!(
+                    "{}:{}: barrier {index}, {:?}",
+                    file.display(),
+                    barrier.line,
+                    barrier.kind
+                );
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let kernels: Vec<_> = emulate::candle_kernels()?
+        .into_iter()
+        .chain(files.iter().cloned())
+        .map(Kernels::of)
+        .collect();
+    let folder = emulator.build(&kernels, arguments.checks)?;
+    if arguments.command == "build" {
+        println!("{}", folder.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut program = Command::new(&arguments.program[0]);
+    program.args(&arguments.program[1..]);
+    emulate::emulated(&mut program, &folder);
+    if let Some(order) = &arguments.order {
+        program.env("CUDA_EMU_ORDER", order);
+    }
+    if arguments.command == "run" {
+        let error = program.exec();
+        eprintln!("error: cannot start {}: {error}", arguments.program[0]);
+        return Ok(ExitCode::FAILURE);
+    }
+    mutants(&emulator, &files, arguments.checks, program)
+}
+
+/// Runs the program with every barrier left out in turn.
+fn mutants(
+    emulator: &Emulator,
+    files: &[PathBuf],
+    checks: Checks,
+    mut program: Command,
+) -> Result<ExitCode, Error> {
+    let mut status = |kernels: Option<&PathBuf>| {
+        match kernels {
+            Some(library) => program.env("CUDA_EMU_KERNELS", library),
+            None => program.env_remove("CUDA_EMU_KERNELS"),
+        };
+        program.output()
+    };
+    let name = |file: &PathBuf| {
+        file.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    // Else a program that fails anyway would prove nothing.
+    match status(None) {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+            eprintln!(
+                "error: the program fails ({}) with every barrier in place",
+                output.status
+            );
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(error) => {
+            eprintln!("error: cannot start the program: {error}");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    let (mut caught, mut missed) = (0, 0);
+    for file in files {
+        for (index, barrier) in emulator.barriers(&Kernels::of(file))?.iter().enumerate() {
+            let mutant =
+                emulator.build_library(&Kernels::of(file).without_barrier(index), checks)?;
+            let output = match status(Some(&mutant)) {
+                Ok(output) => output,
+                Err(error) => {
+                    eprintln!("error: cannot start the program: {error}");
+                    return Ok(ExitCode::FAILURE);
+                }
+            };
+            let how = if output.status.success() {
+                missed += 1;
+                "MISSED: the program passes without it".to_owned()
+            } else {
+                caught += 1;
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                match stderr
+                    .lines()
+                    .find(|line| line.starts_with("emulated CUDA: fault:"))
+                {
+                    Some(fault) => format!("caught by the driver: {fault}"),
+                    None => format!("caught by the program ({})", output.status),
+                }
+            };
+            println!("{}:{} {:?}: {how}", name(file), barrier.line, barrier.kind);
+        }
+    }
+    println!("{caught} barriers needed and missed when left out, {missed} not");
+    Ok(if missed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(5)
+    })
+}
