@@ -89,7 +89,7 @@ impl Simd for Portable {
 macro_rules! portable {
     (
         $v:ident, $t:ident, $bits:ident, $lanes:literal, $mantissa:literal, $bias:literal, $round:literal,
-        $exp:ident, $ln:ident, $tanh:ident
+        $exp:ident, $exp_nonpositive:ident, $ln:ident, $tanh:ident
     ) => {
         /// A vector of the portable instruction set.
         #[derive(Clone, Copy, Debug)]
@@ -326,6 +326,10 @@ macro_rules! portable {
                 math::$exp(self)
             }
             #[inline(always)]
+            fn exp_nonpositive(self) -> Self {
+                math::$exp_nonpositive(self)
+            }
+            #[inline(always)]
             fn ln(self) -> Self {
                 math::$ln(self)
             }
@@ -346,6 +350,7 @@ portable!(
     127,
     8_388_608.0,
     exp_f32,
+    exp_nonpositive_f32,
     ln_f32,
     tanh_f32
 );
@@ -357,6 +362,7 @@ portable!(
     52,
     1023,
     4_503_599_627_370_496.0,
+    exp_f64,
     exp_f64,
     ln_f64,
     tanh_f64

@@ -133,7 +133,7 @@ macro_rules! x86_vector {
         $v:ident, $token:ident, $t:ident, $raw:ident, $lanes:literal, $mask:ty,
         arithmetic: $add:ident $sub:ident $mul:ident $div:ident $fmadd:ident $fnmadd:ident $max:ident $min:ident $sqrt:ident,
         moves: $set1:ident $loadu:ident $storeu:ident $stream:ident,
-        math: $exp:ident $ln:ident $tanh:ident,
+        math: $exp:ident $exp_nonpositive:path, $ln:ident $tanh:ident,
         { $($specific:tt)* }
     ) => {
         /// A vector of the instruction set that its token names.
@@ -227,6 +227,10 @@ macro_rules! x86_vector {
                 math::$exp(self)
             }
             #[inline(always)]
+            fn exp_nonpositive(self) -> Self {
+                $exp_nonpositive(self)
+            }
+            #[inline(always)]
             fn ln(self) -> Self {
                 math::$ln(self)
             }
@@ -242,7 +246,7 @@ macro_rules! x86_vector {
 /// What the two AVX-512 types have beyond [`x86_vector!`].
 macro_rules! avx512_vector {
     (
-        $v:ident, $t:ident, $raw:ident, $half:ident, $lanes:literal, $mask:ident, $exp:ident, $ln:ident, $tanh:ident,
+        $v:ident, $t:ident, $raw:ident, $half:ident, $lanes:literal, $mask:ident, $exp:ident, $exp_nonpositive:path, $ln:ident, $tanh:ident,
         arithmetic: $add:ident $sub:ident $mul:ident $div:ident $fmadd:ident $fnmadd:ident $max:ident $min:ident $sqrt:ident,
         moves: $set1:ident $loadu:ident $storeu:ident $stream:ident $mask_loadu:ident $mask_storeu:ident,
         bits: $and:ident $andnot:ident $or:ident $xor:ident,
@@ -269,7 +273,7 @@ macro_rules! avx512_vector {
             $v, Avx512, $t, $raw, $lanes, $mask,
             arithmetic: $add $sub $mul $div $fmadd $fnmadd $max $min $sqrt,
             moves: $set1 $loadu $storeu $stream,
-            math: $exp $ln $tanh,
+            math: $exp $exp_nonpositive, $ln $tanh,
             {
                 #[inline(always)]
                 unsafe fn load_partial_ptr(_: Avx512, p: *const $t, n: usize, fill: $t) -> Self {
@@ -361,7 +365,7 @@ macro_rules! avx512_vector {
 }
 
 avx512_vector! {
-    F32x16, f32, __m512, F32x8, 16, __mmask16, exp_f32, ln_f32, tanh_f32,
+    F32x16, f32, __m512, F32x8, 16, __mmask16, exp_f32, exp_nonpositive_f32x16, ln_f32, tanh_f32,
     arithmetic: _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_fmadd_ps _mm512_fnmadd_ps
         _mm512_max_ps _mm512_min_ps _mm512_sqrt_ps,
     moves: _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_stream_ps _mm512_mask_loadu_ps
@@ -386,8 +390,19 @@ avx512_vector! {
     }
 }
 
+/// As [`math::exp_nonpositive_f32`], with one instruction each for fraction and scaling; both round down, and take
+/// infinity as it comes.
+#[inline(always)]
+fn exp_nonpositive_f32x16(x: F32x16) -> F32x16 {
+    const FLOOR: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+    let y = x * F32x16::splat(x.token(), std::f32::consts::LOG2_E);
+    let fraction = x86!(F32x16(_mm512_reduce_ps::<FLOOR>(y.0)));
+    let p = math::horner(fraction, &math::EXP2_FLOORED);
+    x86!(F32x16(_mm512_scalef_ps(p.0, y.0)))
+}
+
 avx512_vector! {
-    F64x8, f64, __m512d, F64x4, 8, __mmask8, exp_f64, ln_f64, tanh_f64,
+    F64x8, f64, __m512d, F64x4, 8, __mmask8, exp_f64, math::exp_f64, ln_f64, tanh_f64,
     arithmetic: _mm512_add_pd _mm512_sub_pd _mm512_mul_pd _mm512_div_pd _mm512_fmadd_pd _mm512_fnmadd_pd
         _mm512_max_pd _mm512_min_pd _mm512_sqrt_pd,
     moves: _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_stream_pd _mm512_mask_loadu_pd
@@ -405,7 +420,7 @@ static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 /// What the two AVX2 types have beyond [`x86_vector!`].
 macro_rules! avx2_vector {
     (
-        $v:ident, $mask:ident, $t:ident, $raw:ident, $lanes:literal, $exp:ident, $ln:ident, $tanh:ident,
+        $v:ident, $mask:ident, $t:ident, $raw:ident, $lanes:literal, $exp:ident, $exp_nonpositive:path, $ln:ident, $tanh:ident,
         arithmetic: $add:ident $sub:ident $mul:ident $div:ident $fmadd:ident $fnmadd:ident $max:ident $min:ident $sqrt:ident,
         moves: $set1:ident $loadu:ident $storeu:ident $stream:ident $maskload:ident $maskstore:ident,
         bits: $and:ident $andnot:ident $or:ident $xor:ident $ones:expr,
@@ -457,7 +472,7 @@ macro_rules! avx2_vector {
             $v, Avx2, $t, $raw, $lanes, $mask,
             arithmetic: $add $sub $mul $div $fmadd $fnmadd $max $min $sqrt,
             moves: $set1 $loadu $storeu $stream,
-            math: $exp $ln $tanh,
+            math: $exp $exp_nonpositive, $ln $tanh,
             {
                 #[inline(always)]
                 unsafe fn load_partial_ptr(_: Avx2, p: *const $t, n: usize, fill: $t) -> Self {
@@ -516,7 +531,7 @@ macro_rules! avx2_vector {
 }
 
 avx2_vector! {
-    F32x8, Mask32x8, f32, __m256, 8, exp_f32, ln_f32, tanh_f32,
+    F32x8, Mask32x8, f32, __m256, 8, exp_f32, math::exp_nonpositive_f32, ln_f32, tanh_f32,
     arithmetic: _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_fmadd_ps _mm256_fnmadd_ps
         _mm256_max_ps _mm256_min_ps _mm256_sqrt_ps,
     moves: _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_stream_ps _mm256_maskload_ps _mm256_maskstore_ps,
@@ -593,7 +608,7 @@ avx2_vector! {
 }
 
 avx2_vector! {
-    F64x4, Mask64x4, f64, __m256d, 4, exp_f64, ln_f64, tanh_f64,
+    F64x4, Mask64x4, f64, __m256d, 4, exp_f64, math::exp_f64, ln_f64, tanh_f64,
     arithmetic: _mm256_add_pd _mm256_sub_pd _mm256_mul_pd _mm256_div_pd _mm256_fmadd_pd _mm256_fnmadd_pd
         _mm256_max_pd _mm256_min_pd _mm256_sqrt_pd,
     moves: _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_stream_pd _mm256_maskload_pd _mm256_maskstore_pd,

@@ -4,6 +4,7 @@ use super::{map, unary};
 use crate::{Float, Isa};
 
 unary!(Exp, x => x.exp());
+unary!(ExpNonpositive, x => x.exp_nonpositive());
 unary!(Ln, x => x.ln());
 unary!(Tanh, x => x.tanh());
 
@@ -100,6 +101,43 @@ fn exp_f32_is_within_two_ulp() {
     for isa in Isa::available() {
         let (ulps, x) = worst32(isa, &data, Exp, f64::exp);
         assert!(ulps <= 2.0, "{}: {ulps} ulp at {x:e}", isa.name());
+    }
+}
+
+#[test]
+fn exp_nonpositive_is_within_its_relative_error() {
+    let mut data = grid::<f32>(-103.0, 0.0, 400_000);
+    data.extend(
+        binades::<f32>(-149, 6)
+            .iter()
+            .map(|x| -x)
+            .filter(|&x| x > -103.0),
+    );
+    for isa in Isa::available() {
+        for (y, &x) in map(isa, &data, ExpNonpositive).into_iter().zip(&data) {
+            let exact = f64::from(x).exp();
+            let allowed = (2.0 + f64::from(x.abs())) * 2f64.powi(-23) * exact + 1.5e-45;
+            let error = (f64::from(y) - exact).abs();
+            assert!(
+                error <= allowed,
+                "{}: {y:e} for exp({x:e}) = {exact:e}",
+                isa.name()
+            );
+        }
+        let edges = map(
+            isa,
+            &[0.0, -0.0, f32::NEG_INFINITY, -1e30, f32::NAN],
+            ExpNonpositive,
+        );
+        assert_eq!(edges[..4], [1.0, 1.0, 0.0, 0.0], "{}", isa.name());
+        assert!(edges[4].is_nan());
+        let edges = map(
+            isa,
+            &[0.0, f64::NEG_INFINITY, -1e300, f64::NAN],
+            ExpNonpositive,
+        );
+        assert_eq!(edges[..3], [1.0, 0.0, 0.0], "{}", isa.name());
+        assert!(edges[3].is_nan());
     }
 }
 

@@ -132,11 +132,6 @@ impl<F: Float> Weights<F> {
             hard: F::from_f64(1.0 - o.label_smoothing),
             uniform: F::from_f64(o.label_smoothing / classes as f64),
             weights: self.compute.as_deref(),
-            weight_sum: F::from_f64(
-                self.wide
-                    .as_ref()
-                    .map_or(classes as f64, |w| w.iter().sum()),
-            ),
             probabilities: plan.kind == TargetKind::Probabilities,
         }
     }

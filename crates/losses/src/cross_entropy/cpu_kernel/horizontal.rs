@@ -1,52 +1,49 @@
-//! Rows of many adjacent classes: the lanes hold classes.
+//! The plain loss over rows of many adjacent classes: the lanes hold classes.
 
 use std::ops::Range;
 
 use candle_simd::{Element, Float, Simd, Vector};
 
-use super::recipe::{
-    RowGradient, RowSums, RowValue, dense_coefficient, slope, transform, transform_one,
-};
-use super::{BLOCK, IGNORED, Recipe, Run, Target, Totals};
+use super::recipe::{RowGradient, RowSums, RowValue};
+use super::{BLOCK, IGNORED, Run, Totals};
 
 /// Vectors in flight in a pass over a row: enough to hide the latency of an addition.
 const UNROLL: usize = 4;
 
+/// Classes that are read twice in a row: 8 KiB of f32, a part of the first cache.
+const PART: usize = 2048;
+
 type V<E, S> = <<E as Element>::Compute as Float>::V<S>;
 
-/// A row and what its passes need.
-struct Row<'a, E: Element, S> {
-    s: S,
-    recipe: &'a Recipe<'a, E::Compute>,
-    x: *const E,
-    /// The row of probabilities, where there are any.
-    probabilities: Option<*const E>,
-}
-
 #[inline(always)]
-pub(super) fn chunk<const PLAIN: bool, E: Element, S: Simd>(
-    s: S,
-    run: &Run<'_, E>,
-    rows: Range<usize>,
-) -> Totals {
+pub(super) fn chunk<E: Element, S: Simd>(s: S, run: &Run<'_, E>, rows: Range<usize>) -> Totals {
+    // Rows that fit the first cache keep their exponentials there for the gradient.
+    let is_staged = run.recipe.classes <= PART && run.gradient.is_some();
+    let staged = if is_staged {
+        run.recipe.classes.next_multiple_of(V::<E, S>::LANES)
+    } else {
+        0
+    };
+    let mut stage = vec![E::Compute::ZERO; staged];
     let mut totals = Totals::default();
     let mut targets = [0; BLOCK];
     for start in rows.clone().step_by(BLOCK) {
         let block = start..rows.end.min(start + BLOCK);
         run.read_targets(block.clone(), &mut targets);
         for row in block {
-            one_row::<PLAIN, E, S>(s, run, row, targets[row - start], &mut totals);
+            one_row::<E, S>(s, run, row, targets[row - start], &mut stage, &mut totals);
         }
     }
     totals
 }
 
 #[inline(always)]
-fn one_row<const PLAIN: bool, E: Element, S: Simd>(
+fn one_row<E: Element, S: Simd>(
     s: S,
     run: &Run<'_, E>,
     row: usize,
     target: i64,
+    stage: &mut [E::Compute],
     totals: &mut Totals,
 ) {
     let recipe = &run.recipe;
@@ -56,51 +53,38 @@ fn one_row<const PLAIN: bool, E: Element, S: Simd>(
         // SAFETY: chunks do not share rows.
         unsafe { run.outputs.write(row, &RowValue::UNREAD) };
         if let Some((sink, _)) = &run.gradient {
-            let zero = E::narrow(E::Compute::ZERO);
-            // SAFETY: the row holds as many adjacent elements as there are classes, and no other chunk writes them.
-            unsafe { std::slice::from_raw_parts_mut(sink.row(row), recipe.classes) }.fill(zero);
+            for c in 0..recipe.classes {
+                // SAFETY: the row holds as many adjacent elements as there are classes, and no other chunk writes them.
+                unsafe { sink.row(row).add(c).write(E::narrow(E::Compute::ZERO)) };
+            }
         }
         return;
     }
 
-    let x = run.logits.row(row);
-    let probabilities = match &run.target {
-        Target::Indices(_) => None,
-        Target::Probabilities(source) => Some(source.row(row)),
-    };
     let r = Row::<E, S> {
         s,
-        recipe,
-        x,
-        probabilities,
+        x: run.logits.row(row),
+        classes: recipe.classes,
     };
-    let target_logit = if counts && !recipe.probabilities {
-        // SAFETY: targets that are not ignored are classes, so the element lies in the row.
-        Some(unsafe { *x.add(target as usize) })
-    } else {
-        None
+    // Read before the gradient is written: in place, it overwrites the logits.
+    // SAFETY: targets that are not ignored are classes, so the element lies in the row.
+    let logit = counts.then(|| unsafe { *r.x.add(target as usize) }.widen());
+    let mut staged = if stage.is_empty() { None } else { Some(stage) };
+    let (max, sum) = match (&mut staged, run.sums) {
+        (Some(e), _) => r.stage(e),
+        (None, Some(sums)) => (r.max(0..recipe.classes), sums[row]),
+        (None, None) => r.max_and_sum(),
     };
-    let max = r.max::<PLAIN>();
-    let target_transformed = target_logit.map_or(E::Compute::ZERO, |x| {
-        transform_one::<PLAIN, E, S>(s, recipe, x)
-    });
-    let mut sums = match run.sums {
-        Some(sums) if !recipe.probabilities => RowSums {
-            max,
-            sum: sums[row],
-            log_sum: E::Compute::ZERO,
-            dense: E::Compute::ZERO,
-            dense_shifted: E::Compute::ZERO,
-            target: target_transformed,
-        },
-        _ => r.sums::<PLAIN>(max, target_transformed),
+    let sums = RowSums {
+        max,
+        sum,
+        log_sum: sum.ln(),
+        dense: E::Compute::ZERO,
+        dense_shifted: E::Compute::ZERO,
+        target: logit.unwrap_or(E::Compute::ZERO),
     };
-    sums.log_sum = sums.sum.ln();
-    if !recipe.probabilities && recipe.is_dense() {
-        sums.dense = recipe.uniform * recipe.weight_sum;
-    }
     let argmax = if run.outputs.argmax.is_some() {
-        r.argmax::<PLAIN>(max)
+        r.argmax(max)
     } else {
         0
     };
@@ -111,12 +95,28 @@ fn one_row<const PLAIN: bool, E: Element, S: Simd>(
     unsafe { run.outputs.write(row, &value) };
     if let Some((sink, _)) = &run.gradient {
         let gradient = recipe.gradient(target, &sums, &upstream);
-        let at_target = target_logit.map(|x| (target as usize, x));
-        r.write_gradient::<PLAIN>(&gradient, max, at_target, sink.row(row));
+        let out = sink.row(row);
+        match &staged {
+            Some(e) => r.write_staged(e, gradient.scaled, out),
+            None => r.write_gradient(&gradient, max, out),
+        }
+        if let Some(x) = logit {
+            // The same arithmetic as in the lanes, so that the element is rounded to its type once.
+            let p = V::<E, S>::splat(s, x - max).exp_nonpositive().to_array()[0] * gradient.scaled;
+            // SAFETY: the target is a class of the row.
+            unsafe { *out.add(target as usize) = E::narrow(p - gradient.at_target) };
+        }
     }
 }
 
-impl<E: Element, S: Simd> Row<'_, E, S> {
+/// The adjacent logits of a row.
+struct Row<E, S> {
+    s: S,
+    x: *const E,
+    classes: usize,
+}
+
+impl<E: Element, S: Simd> Row<E, S> {
     const LANES: usize = V::<E, S>::LANES;
 
     #[inline(always)]
@@ -124,207 +124,215 @@ impl<E: Element, S: Simd> Row<'_, E, S> {
         V::<E, S>::splat(self.s, x)
     }
 
-    /// Calls `f` with a slot, the first class and the count of each vector. The plain passes are unrolled over `UNROLL`
-    /// slots; the others have so much in a step that it would only make the code long.
+    /// Calls `f` with a slot, the first class and the count of each vector of `classes`.
     #[inline(always)]
-    fn for_vectors<const PLAIN: bool>(&self, mut f: impl FnMut(usize, usize, usize)) {
-        let n = self.recipe.classes;
-        let mut c = 0;
-        if PLAIN {
-            let step = UNROLL * Self::LANES;
-            while c + step <= n {
-                for k in 0..UNROLL {
-                    f(k, c + k * Self::LANES, Self::LANES);
-                }
-                c += step;
+    fn for_vectors(classes: Range<usize>, mut f: impl FnMut(usize, usize, usize)) {
+        let mut c = classes.start;
+        let step = UNROLL * Self::LANES;
+        while c + step <= classes.end {
+            for k in 0..UNROLL {
+                f(k, c + k * Self::LANES, Self::LANES);
             }
+            c += step;
         }
-        while c < n {
-            f(0, c, Self::LANES.min(n - c));
+        while c < classes.end {
+            f(0, c, Self::LANES.min(classes.end - c));
             c += Self::LANES;
         }
     }
 
-    /// Classes `c..c + n` of the row at `p`.
+    /// Classes `c..c + n`, and 0 in the lanes behind them.
     #[inline(always)]
-    fn load(&self, p: *const E, c: usize, n: usize) -> V<E, S> {
+    fn load(&self, c: usize, n: usize) -> V<E, S> {
         // SAFETY: c + n is at most the number of classes, and the row has that many adjacent elements.
         unsafe {
             if n == Self::LANES {
-                E::load_ptr(self.s, p.add(c))
+                E::load_ptr(self.s, self.x.add(c))
             } else {
-                E::load_partial_ptr(self.s, p.add(c), n, E::Compute::ZERO)
+                E::load_partial_ptr(self.s, self.x.add(c), n, E::Compute::ZERO)
             }
         }
     }
 
+    /// The vector that ends with class `c + n - 1`: where `n` is not a whole vector, the lanes before the last `n` repeat
+    /// earlier classes. A row is at least a vector long, and loading a part of one is slow for half types.
     #[inline(always)]
-    fn transformed<const PLAIN: bool>(&self, c: usize, n: usize) -> V<E, S> {
-        transform::<PLAIN, _>(self.recipe, self.load(self.x, c, n))
+    fn load_ending(&self, c: usize, n: usize) -> V<E, S> {
+        debug_assert!(c + n >= Self::LANES);
+        // SAFETY: rows of this form have at least a vector of adjacent elements, and c + n of them or more.
+        unsafe { E::load_ptr(self.s, self.x.add(c + n - Self::LANES)) }
     }
 
-    /// `x` in the first `n` lanes, else `other`.
+    /// `x` in the last `n` lanes, else 0.
     #[inline(always)]
-    fn first(&self, n: usize, x: V<E, S>, other: V<E, S>) -> V<E, S> {
+    fn last(&self, n: usize, x: V<E, S>) -> V<E, S> {
         if n == Self::LANES {
             x
         } else {
-            x.select(V::<E, S>::first(self.s, n), other)
+            self.splat(E::Compute::ZERO)
+                .select(V::<E, S>::first(self.s, Self::LANES - n), x)
         }
     }
 
-    /// max x', leaving out NaN: the sum finds it.
+    /// `x` in the first `n` lanes, else 0.
     #[inline(always)]
-    fn max<const PLAIN: bool>(&self) -> E::Compute {
+    fn first(&self, n: usize, x: V<E, S>) -> V<E, S> {
+        if n == Self::LANES {
+            x
+        } else {
+            x.select(V::<E, S>::first(self.s, n), self.splat(E::Compute::ZERO))
+        }
+    }
+
+    /// max x of `classes`, leaving out NaN: the sum finds it.
+    #[inline(always)]
+    fn max(&self, classes: Range<usize>) -> E::Compute {
         let low = self.splat(E::Compute::NEG_INFINITY);
         let mut max = [low; UNROLL];
-        self.for_vectors::<PLAIN>(
+        Self::for_vectors(
+            classes,
             #[inline(always)]
-            |k, c, n| {
-                max[k] = self
-                    .first(n, self.transformed::<PLAIN>(c, n), low)
-                    .max(max[k])
-            },
+            |k, c, n| max[k] = self.load_ending(c, n).max(max[k]),
         );
         max[0].max(max[1]).max(max[2].max(max[3])).reduce_max()
     }
 
+    /// The lanes of sum exp(x - shift) over `classes`.
     #[inline(always)]
-    fn sums<const PLAIN: bool>(&self, max: E::Compute, target: E::Compute) -> RowSums<E::Compute> {
+    fn sum(&self, classes: Range<usize>, shift: E::Compute) -> V<E, S> {
         let zero = self.splat(E::Compute::ZERO);
-        let shift = self.splat(max);
+        let shift = self.splat(shift);
         let mut sum = [zero; UNROLL];
-        let mut dense = [zero; UNROLL];
-        let mut dense_shifted = [zero; UNROLL];
-        if PLAIN || !self.recipe.is_dense() {
-            self.for_vectors::<PLAIN>(
-                #[inline(always)]
-                |k, c, n| {
-                    let e = (self.transformed::<PLAIN>(c, n) - shift).exp();
-                    sum[k] = sum[k] + self.first(n, e, zero);
-                },
-            );
-        } else {
-            self.for_vectors::<PLAIN>(
-                #[inline(always)]
-                |k, c, n| {
-                    let shifted = self.transformed::<PLAIN>(c, n) - shift;
-                    sum[k] = sum[k] + self.first(n, shifted.exp(), zero);
-                    let q = self.first(n, self.dense(c, n), zero);
-                    dense[k] = dense[k] + q;
-                    dense_shifted[k] = dense_shifted[k] + zero.select(q.eq(zero), q * shifted);
-                },
-            );
-        }
-        let total = |v: [V<E, S>; UNROLL]| ((v[0] + v[1]) + (v[2] + v[3])).reduce_add();
-        RowSums {
-            max,
-            sum: total(sum),
-            log_sum: E::Compute::ZERO,
-            dense: total(dense),
-            dense_shifted: total(dense_shifted),
-            target,
-        }
-    }
-
-    /// The coefficients that classes `c..c + n` have beside the target's.
-    #[inline(always)]
-    fn dense(&self, c: usize, n: usize) -> V<E, S> {
-        let probability = self.probabilities.map(
+        Self::for_vectors(
+            classes,
             #[inline(always)]
-            |p| self.load(p, c, n),
-        );
-        let weight = self.recipe.weights.map(
-            #[inline(always)]
-            |w| V::<E, S>::load_partial(self.s, &w[c..c + n], E::Compute::ZERO),
-        );
-        dense_coefficient(self.recipe, probability, weight, self.s)
-    }
-
-    /// The first class whose x' is the maximum; 0 where all are NaN.
-    #[inline(always)]
-    fn argmax<const PLAIN: bool>(&self, max: E::Compute) -> u32 {
-        let wanted = self.splat(max);
-        let mut found = None;
-        let mut c = 0;
-        while c < self.recipe.classes && found.is_none() {
-            let n = Self::LANES.min(self.recipe.classes - c);
-            let hits = V::<E, S>::mask_bits(
-                self.transformed::<PLAIN>(c, n).eq(wanted) & V::<E, S>::first(self.s, n),
-            );
-            found = (hits != 0).then(|| c as u32 + hits.trailing_zeros());
-            c += n;
-        }
-        found.unwrap_or(0)
-    }
-
-    /// The gradient at x' but for the target's part; `q` is the coefficient beside the target's.
-    #[inline(always)]
-    fn gradient_at<const PLAIN: bool>(
-        &self,
-        gradient: &RowGradient<E::Compute>,
-        max: E::Compute,
-        x: V<E, S>,
-        q: Option<V<E, S>>,
-    ) -> V<E, S> {
-        let p = (x - self.splat(max)).exp() * self.splat(gradient.scaled);
-        if PLAIN {
-            return p;
-        }
-        let p = match q {
-            Some(q) => q.neg_mul_add(self.splat(gradient.loss), p),
-            None => p,
-        };
-        p * slope(self.recipe, x)
-    }
-
-    #[inline(always)]
-    fn write_gradient<const PLAIN: bool>(
-        &self,
-        gradient: &RowGradient<E::Compute>,
-        max: E::Compute,
-        at_target: Option<(usize, E)>,
-        out: *mut E,
-    ) {
-        let is_dense = !PLAIN && self.recipe.is_dense();
-        // The target's element first: in place, the pass overwrites what it is made of.
-        let target = at_target.map(|(class, x)| {
-            let x = transform::<PLAIN, _>(self.recipe, self.splat(x.widen()));
-            let q = is_dense.then(|| self.splat(self.dense(class, 1).to_array()[0]));
-            let minus = if PLAIN {
-                self.splat(gradient.at_target)
-            } else {
-                self.splat(gradient.at_target) * slope(self.recipe, x)
-            };
-            (
-                class,
-                (self.gradient_at::<PLAIN>(gradient, max, x, q) - minus).to_array()[0],
-            )
-        });
-        self.for_vectors::<PLAIN>(
-            #[inline(always)]
-            |_, c, n| {
-                let q = if is_dense {
-                    Some(self.dense(c, n))
-                } else {
-                    None
-                };
-                let v =
-                    self.gradient_at::<PLAIN>(gradient, max, self.transformed::<PLAIN>(c, n), q);
-                // SAFETY: c + n is at most the number of classes, and the row of the sink has that many adjacent
-                // elements, which no other chunk writes.
-                unsafe {
-                    if n == Self::LANES {
-                        E::store_ptr(self.s, v, out.add(c));
-                    } else {
-                        E::store_partial_ptr(self.s, v, out.add(c), n);
-                    }
-                }
+            |k, c, n| {
+                let e = (self.load_ending(c, n) - shift).exp_nonpositive();
+                sum[k] = sum[k] + self.last(n, e);
             },
         );
-        if let Some((class, x)) = target {
-            // SAFETY: the target is a class of the row.
-            unsafe { *out.add(class) = E::narrow(x) };
+        (sum[0] + sum[1]) + (sum[2] + sum[3])
+    }
+
+    /// max x and sum exp(x - max), from one pass over memory: each part is read twice while it is in the first cache, and
+    /// the sum so far is scaled where a part has a larger maximum.
+    #[inline(always)]
+    fn max_and_sum(&self) -> (E::Compute, E::Compute) {
+        let (zero, low) = (E::Compute::ZERO, E::Compute::NEG_INFINITY);
+        let mut max = low;
+        let mut sum = self.splat(zero);
+        let mut start = 0;
+        while start < self.classes {
+            let part = start..self.classes.min(start + PART);
+            let part_max = self.max(part.clone());
+            if part_max > max {
+                // Before the first finite logit the sum is 0, or NaN to stay.
+                if max > low {
+                    sum = sum * self.splat(max - part_max).exp_nonpositive();
+                }
+                max = part_max;
+            }
+            // A part that is -inf throughout adds 0, and its NaN, if any.
+            sum = sum + self.sum(part, if max > low { max } else { zero });
+            start += PART;
+        }
+        (max, sum.reduce_add())
+    }
+
+    /// The first class whose x is the maximum; 0 where all are NaN.
+    #[inline(always)]
+    fn argmax(&self, max: E::Compute) -> u32 {
+        let wanted = self.splat(max);
+        let mut c = 0;
+        while c < self.classes {
+            let n = Self::LANES.min(self.classes - c);
+            let hits = self.load(c, n).eq(wanted) & V::<E, S>::first(self.s, n);
+            let hits = V::<E, S>::mask_bits(hits);
+            if hits != 0 {
+                return c as u32 + hits.trailing_zeros();
+            }
+            c += n;
+        }
+        0
+    }
+
+    /// As [`Self::max_and_sum`] of a row that is one part, with exp(x - max) left in `e`, in the compute type.
+    #[inline(always)]
+    fn stage(&self, e: &mut [E::Compute]) -> (E::Compute, E::Compute) {
+        let (zero, low) = (
+            self.splat(E::Compute::ZERO),
+            self.splat(E::Compute::NEG_INFINITY),
+        );
+        let mut max = [low; UNROLL];
+        Self::for_vectors(
+            0..self.classes,
+            #[inline(always)]
+            |k, c, n| {
+                let x = self.load_ending(c, n);
+                x.store(&mut e[c + n - Self::LANES..c + n]);
+                max[k] = x.max(max[k]);
+            },
+        );
+        let max = max[0].max(max[1]).max(max[2].max(max[3])).reduce_max();
+        let shift = self.splat(max);
+        let mut sum = [zero; UNROLL];
+        Self::for_vectors(
+            0..self.classes,
+            #[inline(always)]
+            |k, c, n| {
+                let cells = &mut e[c..c + Self::LANES];
+                let x = (V::<E, S>::load(self.s, cells) - shift).exp_nonpositive();
+                x.store(cells);
+                sum[k] = sum[k] + self.first(n, x);
+            },
+        );
+        (max, ((sum[0] + sum[1]) + (sum[2] + sum[3])).reduce_add())
+    }
+
+    /// The gradient but for the target's part, of what [`Self::stage`] left.
+    #[inline(always)]
+    fn write_staged(&self, e: &[E::Compute], scaled: E::Compute, out: *mut E) {
+        let scaled = self.splat(scaled);
+        Self::for_vectors(
+            0..self.classes,
+            #[inline(always)]
+            |_, c, n| {
+                // The last vector writes some elements again rather than be a part of one.
+                let first = c + n - Self::LANES;
+                let p = V::<E, S>::load(self.s, &e[first..c + n]) * scaled;
+                // SAFETY: as in `write_gradient`.
+                unsafe { self.store(p, first, Self::LANES, out) };
+            },
+        );
+    }
+
+    /// The gradient but for the target's part.
+    #[inline(always)]
+    fn write_gradient(&self, gradient: &RowGradient<E::Compute>, max: E::Compute, out: *mut E) {
+        let (shift, scaled) = (self.splat(max), self.splat(gradient.scaled));
+        Self::for_vectors(
+            0..self.classes,
+            #[inline(always)]
+            |_, c, n| {
+                let p = (self.load(c, n) - shift).exp_nonpositive() * scaled;
+                // SAFETY: c + n is at most the number of classes, and the row of the sink has that many adjacent
+                // elements, which no other chunk writes.
+                unsafe { self.store(p, c, n, out) };
+            },
+        );
+    }
+
+    /// # Safety
+    /// `out` is valid for writing elements `c..c + n`.
+    #[inline(always)]
+    unsafe fn store(&self, x: V<E, S>, c: usize, n: usize, out: *mut E) {
+        // SAFETY: the caller vouches for the elements.
+        unsafe {
+            if n == Self::LANES {
+                E::store_ptr(self.s, x, out.add(c));
+            } else {
+                E::store_partial_ptr(self.s, x, out.add(c), n);
+            }
         }
     }
 }

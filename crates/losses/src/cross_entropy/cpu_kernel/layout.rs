@@ -113,6 +113,12 @@ impl Matrix {
             len,
         }
     }
+
+    /// Whether rows follow each other without a gap, their classes adjacent.
+    #[inline(always)]
+    pub(super) fn is_packed(&self) -> bool {
+        self.class_stride == 1 && self.rows.stride() == Some(self.classes)
+    }
 }
 
 /// Elements to read, laid out as a [`Matrix`].

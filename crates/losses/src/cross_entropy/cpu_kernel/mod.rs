@@ -1,11 +1,13 @@
 //! The CPU kernel of cross entropy: one family for every option, dtype and layout.
 //!
 //! A row takes two passes forward (its maximum, then the sum of exp(x' - max)) and one more for the gradient, while it is
-//! in cache. Rows with adjacent classes and many of them fill the lanes with classes (`horizontal`); all others fill
-//! the lanes with rows (`vertical`). Rows are cut into chunks by the size of the problem alone and sums over rows are
-//! taken in order, so the bits do not depend on the number of threads.
+//! in cache. The plain loss (index targets, no smoothing, scale or cap) has two forms: rows of many adjacent classes
+//! fill the lanes with classes (`horizontal`), others with rows (`vertical`). Everything else goes through a row in
+//! the compute type (`general`). Rows are cut into chunks by the size of the problem alone and sums over rows are taken in
+//! order, so the bits do not depend on the number of threads.
 
 mod call;
+mod general;
 mod horizontal;
 mod layout;
 mod recipe;
@@ -28,6 +30,17 @@ use targets::{BLOCK, IGNORED};
 
 /// From this many classes on the lanes are filled with the classes of a row.
 const HORIZONTAL_FROM: usize = 48;
+
+/// How the lanes are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// With the classes of a row, options and layout of any kind.
+    General,
+    /// With the adjacent classes of a row; plain options.
+    Horizontal,
+    /// With rows; plain options.
+    Vertical,
+}
 
 /// What the rows are compared with.
 #[derive(Clone, Debug)]
@@ -162,18 +175,22 @@ impl<E: Element> Run<'_, E> {
             })
     }
 
-    fn is_horizontal(&self) -> bool {
+    /// The one place that chooses how the lanes are filled.
+    fn shape(&self) -> Shape {
         let adjacent = |matrix: &Matrix| matrix.class_stride == 1;
-        self.recipe.classes >= HORIZONTAL_FROM
+        if !self.recipe.is_plain() {
+            Shape::General
+        } else if self.recipe.classes >= HORIZONTAL_FROM
             && adjacent(self.logits.matrix)
             && self
                 .gradient
                 .as_ref()
                 .is_none_or(|(sink, _)| adjacent(sink.matrix))
-            && match &self.target {
-                Target::Indices(_) => true,
-                Target::Probabilities(source) => adjacent(source.matrix),
-            }
+        {
+            Shape::Horizontal
+        } else {
+            Shape::Vertical
+        }
     }
 
     /// The targets of at most [`BLOCK`] rows; 0 for probabilities, where they are not used.
@@ -222,11 +239,10 @@ impl<E: Element> Kernel for Chunk<'_, '_, E> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Totals {
-        match (self.run.is_horizontal(), self.run.recipe.is_plain()) {
-            (true, true) => horizontal::chunk::<true, E, S>(s, self.run, self.rows),
-            (true, false) => horizontal::chunk::<false, E, S>(s, self.run, self.rows),
-            (false, true) => vertical::chunk::<true, E, S>(s, self.run, self.rows),
-            (false, false) => vertical::chunk::<false, E, S>(s, self.run, self.rows),
+        match self.run.shape() {
+            Shape::General => general::chunk(s, self.run, self.rows),
+            Shape::Horizontal => horizontal::chunk(s, self.run, self.rows),
+            Shape::Vertical => vertical::chunk(s, self.run, self.rows),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The options as numbers of the compute type, and the formulas of one row.
 
-use candle_simd::{Element, Float, Simd, Vector};
+use candle_simd::{Float, Vector};
 
 use super::IGNORED;
 
@@ -16,8 +16,6 @@ pub(in crate::cross_entropy) struct Recipe<'a, F> {
     /// e/C.
     pub(in crate::cross_entropy) uniform: F,
     pub(in crate::cross_entropy) weights: Option<&'a [F]>,
-    /// The sum of the class weights.
-    pub(in crate::cross_entropy) weight_sum: F,
     pub(in crate::cross_entropy) probabilities: bool,
 }
 
@@ -172,10 +170,7 @@ impl<F: Float> Recipe<'_, F> {
 
 /// x' = s tanh(a x / s).
 #[inline(always)]
-pub(super) fn transform<const PLAIN: bool, V: Vector>(recipe: &Recipe<'_, V::Elem>, x: V) -> V {
-    if PLAIN {
-        return x;
-    }
+pub(super) fn transform<V: Vector>(recipe: &Recipe<'_, V::Elem>, x: V) -> V {
     let s = x.token();
     let x = x * V::splat(s, recipe.scale);
     match recipe.cap {
@@ -196,37 +191,4 @@ pub(super) fn slope<V: Vector>(recipe: &Recipe<'_, V::Elem>, transformed: V) -> 
             scale * t.neg_mul_add(t, V::splat(s, V::Elem::ONE))
         }
     }
-}
-
-/// w (hard t + uniform), the coefficient that a class has from probabilities, or w uniform from smoothing.
-#[inline(always)]
-pub(super) fn dense_coefficient<V: Vector>(
-    recipe: &Recipe<'_, V::Elem>,
-    probability: Option<V>,
-    weight: Option<V>,
-    s: V::Token,
-) -> V {
-    let uniform = V::splat(s, recipe.uniform);
-    let q = match probability {
-        Some(t) => t.mul_add(V::splat(s, recipe.hard), uniform),
-        None => uniform,
-    };
-    match weight {
-        Some(w) => q * w,
-        None => q,
-    }
-}
-
-/// x' of one logit, by the arithmetic of the lanes.
-#[inline(always)]
-pub(super) fn transform_one<const PLAIN: bool, E: Element, S: Simd>(
-    s: S,
-    recipe: &Recipe<'_, E::Compute>,
-    x: E,
-) -> E::Compute {
-    if PLAIN {
-        return x.widen();
-    }
-    let v = <E::Compute as Float>::V::<S>::splat(s, x.widen());
-    transform::<PLAIN, _>(recipe, v).to_array()[0]
 }

@@ -1,41 +1,28 @@
-//! Rows of few classes, or of classes that are not adjacent: the lanes hold rows.
+//! The plain loss over rows of few classes, or of classes that are not adjacent: the lanes hold rows.
 //!
 //! A block of as many rows as there are lanes is brought into a table of classes x lanes, which stays in cache, so the
-//! passes need no reduction across lanes.
+//! passes need no reduction across lanes and even the logarithm serves a row in each lane.
 
 use std::ops::Range;
 
 use candle_simd::{Element, Float, MAX_LANES, Simd, Vector};
 
 use super::layout::{Sink, Source};
-use super::recipe::{
-    RowGradient, RowSums, RowUpstream, RowValue, dense_coefficient, slope, transform,
-};
-use super::{BLOCK, IGNORED, Recipe, Run, Target, Totals};
+use super::{BLOCK, IGNORED, PerRow, Run, Totals};
 
 type V<E, S> = <<E as Element>::Compute as Float>::V<S>;
 
-/// The tables of a block.
-struct Tables<F> {
-    /// x', later the gradient: classes x lanes.
-    x: Vec<F>,
-    /// Probabilities, where there are any: classes x lanes.
-    t: Vec<F>,
-}
+/// A number for each lane.
+type Lanes<F> = [F; MAX_LANES];
 
 #[inline(always)]
-pub(super) fn chunk<const PLAIN: bool, E: Element, S: Simd>(
-    s: S,
-    run: &Run<'_, E>,
-    rows: Range<usize>,
-) -> Totals {
+pub(super) fn chunk<E: Element, S: Simd>(s: S, run: &Run<'_, E>, rows: Range<usize>) -> Totals {
     let lanes = V::<E, S>::LANES;
     let cells = run.recipe.classes * lanes;
-    let mut tables = Tables {
-        x: vec![E::Compute::ZERO; cells],
-        t: vec![E::Compute::ZERO; if run.recipe.probabilities { cells } else { 0 }],
-    };
-    let mut totals = Totals::default();
+    let mut table = vec![E::Compute::ZERO; cells];
+    let mut flat = vec![E::Compute::ZERO; cells];
+    let mut losses = [0.0; MAX_LANES];
+    let mut correct = 0;
     let mut targets = [0; BLOCK];
     for start in rows.clone().step_by(BLOCK) {
         let block = start..rows.end.min(start + BLOCK);
@@ -43,33 +30,37 @@ pub(super) fn chunk<const PLAIN: bool, E: Element, S: Simd>(
         for first in block.clone().step_by(lanes) {
             let part = first..block.end.min(first + lanes);
             let targets = &targets[first - start..part.end - start];
-            one_block::<PLAIN, E, S>(s, run, part, targets, &mut tables, &mut totals);
+            correct += one_block::<E, S>(s, run, part, targets, &mut table, &mut flat, &mut losses);
         }
     }
-    totals
+    Totals {
+        loss: losses.iter().sum(),
+        correct,
+    }
 }
 
 /// Whether the rows lie beside each other in memory, so that a vector of one class is one load.
 #[inline(always)]
-fn adjacent(offset: impl Fn(usize) -> usize, rows: &Range<usize>) -> bool {
+fn adjacent(rows: &Range<usize>, offset: impl Fn(usize) -> usize) -> bool {
     let first = offset(rows.start);
     rows.clone()
         .enumerate()
         .all(|(i, row)| offset(row) == first + i)
 }
 
-/// Brings rows into a table of classes x lanes.
+/// Brings rows into a table of classes x lanes; packed rows through `flat`, in whole vectors.
 #[inline(always)]
 fn gather<E: Element, S: Simd>(
     s: S,
     source: &Source<'_, E>,
     rows: &Range<usize>,
     table: &mut [E::Compute],
+    flat: &mut [E::Compute],
 ) {
-    let (classes, stride) = (source.matrix.classes, source.matrix.class_stride);
+    let stride = source.matrix.class_stride;
     let lanes = V::<E, S>::LANES;
     let n = rows.len();
-    if adjacent(|row| source.matrix.rows.offset(row), rows) {
+    if adjacent(rows, |row| source.matrix.rows.offset(row)) {
         let first = source.row(rows.start);
         for (c, cells) in table.chunks_exact_mut(lanes).enumerate() {
             // SAFETY: the n rows are adjacent, so their class c lies in n adjacent elements.
@@ -83,33 +74,60 @@ fn gather<E: Element, S: Simd>(
             };
             x.store(cells);
         }
+    } else if source.matrix.is_packed() {
+        let first = source.row(rows.start);
+        let cells = n * source.matrix.classes;
+        for (i, out) in flat
+            .chunks_mut(lanes)
+            .enumerate()
+            .take(cells.div_ceil(lanes))
+        {
+            let done = i * lanes;
+            // SAFETY: the n rows of a packed matrix are as many adjacent elements as they have cells.
+            let x = unsafe {
+                let p = first.add(done);
+                if cells - done >= lanes {
+                    E::load_ptr(s, p)
+                } else {
+                    E::load_partial_ptr(s, p, cells - done, E::Compute::ZERO)
+                }
+            };
+            x.store(out);
+        }
+        for (lane, row) in flat.chunks_exact(source.matrix.classes).take(n).enumerate() {
+            for (cells, &x) in table.chunks_exact_mut(lanes).zip(row) {
+                cells[lane] = x;
+            }
+        }
     } else {
         for (lane, row) in rows.clone().enumerate() {
             let first = source.row(row);
-            for c in 0..classes {
+            for (c, cells) in table.chunks_exact_mut(lanes).enumerate() {
                 // SAFETY: class c of the row lies at c strides from its first.
-                table[c * lanes + lane] = unsafe { *first.add(c * stride) }.widen();
+                cells[lane] = unsafe { *first.add(c * stride) }.widen();
             }
         }
     }
 }
 
-/// Brings a table of classes x lanes out to rows.
+/// Rounds a table of classes x lanes on its way out to rows.
 #[inline(always)]
 fn scatter<E: Element, S: Simd>(
     s: S,
     sink: &Sink<'_, E>,
     rows: &Range<usize>,
     table: &[E::Compute],
+    flat: &mut [E::Compute],
 ) {
-    let (classes, stride) = (sink.matrix.classes, sink.matrix.class_stride);
+    let stride = sink.matrix.class_stride;
     let lanes = V::<E, S>::LANES;
     let n = rows.len();
-    if adjacent(|row| sink.matrix.rows.offset(row), rows) {
+    if adjacent(rows, |row| sink.matrix.rows.offset(row)) {
         let first = sink.row(rows.start);
         for (c, cells) in table.chunks_exact(lanes).enumerate() {
             let x = V::<E, S>::load(s, cells);
-            // SAFETY: the n rows are adjacent, so their class c lies in n adjacent elements, which no other chunk writes.
+            // SAFETY: the n rows are adjacent, so their class c lies in n adjacent elements, which no other chunk
+            // writes.
             unsafe {
                 let p = first.add(c * stride);
                 if n == lanes {
@@ -119,173 +137,162 @@ fn scatter<E: Element, S: Simd>(
                 }
             }
         }
+    } else if sink.matrix.is_packed() {
+        for (lane, row) in flat
+            .chunks_exact_mut(sink.matrix.classes)
+            .take(n)
+            .enumerate()
+        {
+            for (cells, x) in table.chunks_exact(lanes).zip(row) {
+                *x = cells[lane];
+            }
+        }
+        let first = sink.row(rows.start);
+        let cells = n * sink.matrix.classes;
+        for (i, data) in flat.chunks(lanes).enumerate().take(cells.div_ceil(lanes)) {
+            let done = i * lanes;
+            let x = V::<E, S>::load(s, data);
+            // SAFETY: the n rows of a packed matrix are as many adjacent elements as they have cells, which no other
+            // chunk writes.
+            unsafe {
+                let p = first.add(done);
+                if cells - done >= lanes {
+                    E::store_ptr(s, x, p);
+                } else {
+                    E::store_partial_ptr(s, x, p, cells - done);
+                }
+            }
+        }
     } else {
         for (lane, row) in rows.clone().enumerate() {
             let first = sink.row(row);
-            for c in 0..classes {
+            for (c, cells) in table.chunks_exact(lanes).enumerate() {
                 // SAFETY: class c of the row lies at c strides from its first, and no other chunk writes the row.
-                unsafe { *first.add(c * stride) = E::narrow(table[c * lanes + lane]) };
+                unsafe { *first.add(c * stride) = E::narrow(cells[lane]) };
             }
         }
     }
 }
 
-/// The coefficients that class `c` has beside the target's.
+/// A number of each row in its lane; 0 behind the last row.
 #[inline(always)]
-fn dense_of<E: Element, S: Simd>(
-    s: S,
-    recipe: &Recipe<'_, E::Compute>,
-    t: &[E::Compute],
-    c: usize,
-) -> V<E, S> {
-    let lanes = V::<E, S>::LANES;
-    let probability = if recipe.probabilities {
-        Some(V::<E, S>::load(s, &t[c * lanes..(c + 1) * lanes]))
-    } else {
-        None
-    };
-    let weight = match recipe.weights {
-        Some(weights) => Some(V::<E, S>::splat(s, weights[c])),
-        None => None,
-    };
-    dense_coefficient(recipe, probability, weight, s)
+fn per_lane<F: Float>(numbers: &PerRow<'_, F>, rows: &Range<usize>) -> Lanes<F> {
+    let mut out = [F::ZERO; MAX_LANES];
+    for (out, row) in out.iter_mut().zip(rows.clone()) {
+        *out = numbers.at(row);
+    }
+    out
 }
 
 #[inline(always)]
-fn one_block<const PLAIN: bool, E: Element, S: Simd>(
+fn one_block<E: Element, S: Simd>(
     s: S,
     run: &Run<'_, E>,
     rows: Range<usize>,
     targets: &[i64],
-    tables: &mut Tables<E::Compute>,
-    totals: &mut Totals,
-) {
+    table: &mut [E::Compute],
+    flat: &mut [E::Compute],
+    losses: &mut [f64; MAX_LANES],
+) -> usize {
     let recipe = &run.recipe;
     let lanes = V::<E, S>::LANES;
     let zero = V::<E, S>::splat(s, E::Compute::ZERO);
-    gather::<E, S>(s, &run.logits, &rows, &mut tables.x);
-    if let Target::Probabilities(source) = &run.target {
-        gather::<E, S>(s, source, &rows, &mut tables.t);
-    }
+    let one = V::<E, S>::splat(s, E::Compute::ONE);
+    gather::<E, S>(s, &run.logits, &rows, table, flat);
 
-    // max x', leaving out NaN: the sum finds it.
+    // max x, leaving out NaN: the sum finds it.
     let mut max = V::<E, S>::splat(s, E::Compute::NEG_INFINITY);
-    for cells in tables.x.chunks_exact_mut(lanes) {
-        let x = transform::<PLAIN, _>(recipe, V::<E, S>::load(s, cells));
-        max = x.max(max);
-        if !PLAIN {
-            x.store(cells);
+    for cells in table.chunks_exact(lanes) {
+        max = V::<E, S>::load(s, cells).max(max);
+    }
+    let mut logit = [E::Compute::ZERO; MAX_LANES];
+    let mut coefficient = [E::Compute::ZERO; MAX_LANES];
+    let mut counts = [E::Compute::ZERO; MAX_LANES];
+    for (lane, &target) in targets.iter().enumerate() {
+        if target != IGNORED {
+            logit[lane] = table[target as usize * lanes + lane];
+            coefficient[lane] = recipe.hard_coefficient(target);
+            counts[lane] = E::Compute::ONE;
         }
     }
-    let is_dense = !PLAIN && recipe.is_dense();
-    let (mut sum, mut dense, mut dense_shifted) = (zero, zero, zero);
-    for (c, cells) in tables.x.chunks_exact(lanes).enumerate() {
-        let shifted = V::<E, S>::load(s, cells) - max;
-        sum = sum + shifted.exp();
-        if is_dense {
-            let q = dense_of::<E, S>(s, recipe, &tables.t, c);
-            dense = dense + q;
-            dense_shifted = dense_shifted + zero.select(q.eq(zero), q * shifted);
-        }
-    }
-    let log_sum = sum.ln().to_array();
-    let (max_of, sum, dense, dense_shifted) = (
-        max.to_array(),
-        sum.to_array(),
-        dense.to_array(),
-        dense_shifted.to_array(),
-    );
-
-    let mut gradients = [RowGradient {
-        scaled: E::Compute::ZERO,
-        loss: E::Compute::ZERO,
-        at_target: E::Compute::ZERO,
-    }; MAX_LANES];
-    let mut unread = [false; MAX_LANES];
-    for (lane, (row, &target)) in rows.clone().zip(targets).enumerate() {
-        let counts = target != IGNORED;
-        let upstream: RowUpstream<E::Compute> = run.upstream(row, counts);
-        if !run.reads(counts, &upstream) {
-            unread[lane] = true;
-            // SAFETY: chunks do not share rows.
-            unsafe { run.outputs.write(row, &RowValue::UNREAD) };
-            continue;
-        }
-        let hit = if counts && !recipe.probabilities {
-            tables.x[target as usize * lanes + lane]
-        } else {
-            E::Compute::ZERO
-        };
-        let sums = RowSums {
-            max: max_of[lane],
-            sum: sum[lane],
-            log_sum: log_sum[lane],
-            dense: if recipe.probabilities {
-                dense[lane]
-            } else {
-                recipe.uniform * recipe.weight_sum
-            },
-            dense_shifted: dense_shifted[lane],
-            target: hit,
-        };
-        let argmax = if run.outputs.argmax.is_some() {
-            let column = tables.x[lane..].iter().step_by(lanes);
-            column
+    let mut correct = 0;
+    if let Some(out) = &run.outputs.argmax {
+        let max = max.to_array();
+        for (lane, (row, &target)) in rows.clone().zip(targets).enumerate() {
+            let column = table[lane..].iter().step_by(lanes);
+            let argmax = column
                 .enumerate()
-                .find(|(_, x)| **x == sums.max)
-                .map_or(0, |(c, _)| c as u32)
-        } else {
-            0
-        };
-        let value = recipe.value(target, &sums, argmax);
-        totals.loss += value.loss.to_f64();
-        totals.correct += usize::from(counts && i64::from(argmax) == target);
-        // SAFETY: chunks do not share rows.
-        unsafe { run.outputs.write(row, &value) };
-        if run.gradient.is_some() {
-            gradients[lane] = recipe.gradient(target, &sums, &upstream);
+                .find(|(_, x)| **x == max[lane])
+                .map_or(0, |(c, _)| c);
+            correct += usize::from(target == argmax as i64);
+            // SAFETY: chunks do not share rows.
+            unsafe { out.part(row..row + 1)[0] = argmax as u32 };
         }
     }
 
-    let Some((sink, _)) = &run.gradient else {
-        return;
+    let mut sum = zero;
+    for cells in table.chunks_exact_mut(lanes) {
+        let e = (V::<E, S>::load(s, cells) - max).exp_nonpositive();
+        sum = sum + e;
+        e.store(cells);
+    }
+    let log_sum = sum.ln();
+    let lse = max + log_sum;
+    let counts = V::<E, S>::load(s, &counts).eq(one);
+    let coefficient = V::<E, S>::load(s, &coefficient);
+    let z_loss = V::<E, S>::splat(s, recipe.z_loss);
+
+    // The formulas are those of `Recipe::value` and `Recipe::gradient`, a row a lane.
+    let log_prob = (V::<E, S>::load(s, &logit) - max) - log_sum;
+    let nothing = coefficient.eq(zero) & sum.eq(sum);
+    let mut loss = zero.select(nothing, -(coefficient * log_prob));
+    if recipe.z_loss != E::Compute::ZERO {
+        loss = loss + z_loss * lse * lse;
+    }
+    let loss = loss.select(counts, zero);
+    for (total, loss) in losses.iter_mut().zip(loss.to_array()) {
+        *total += loss.to_f64();
+    }
+    for (out, value) in [
+        (&run.outputs.losses, loss),
+        (&run.outputs.sums, sum),
+        (&run.outputs.lse, lse),
+        (&run.outputs.target_log_prob, log_prob.select(counts, zero)),
+    ] {
+        if let Some(out) = out {
+            // SAFETY: chunks do not share rows.
+            value.store_partial(unsafe { out.part(rows.clone()) });
+        }
+    }
+
+    let Some((sink, upstream)) = &run.gradient else {
+        return correct;
     };
-    let scaled = V::<E, S>::load(s, &gradients.map(|g| g.scaled));
-    let loss = V::<E, S>::load(s, &gradients.map(|g| g.loss));
-    // The target's part is added to the table, so that each element is rounded to its type once.
-    let mut corrections = [E::Compute::ZERO; MAX_LANES];
-    for (lane, &target) in targets.iter().enumerate() {
-        if target != IGNORED && !recipe.probabilities && !unread[lane] {
-            corrections[lane] = if PLAIN {
-                gradients[lane].at_target
-            } else {
-                let x = V::<E, S>::splat(s, tables.x[target as usize * lanes + lane]);
-                gradients[lane].at_target * slope(recipe, x).to_array()[0]
-            };
-        }
+    let of_lse = V::<E, S>::load(s, &per_lane(&upstream.lse, &rows));
+    let of_log_prob =
+        V::<E, S>::load(s, &per_lane(&upstream.target_log_prob, &rows)).select(counts, zero);
+    let of_loss = V::<E, S>::load(s, &per_lane(&upstream.loss, &rows))
+        / V::<E, S>::splat(s, upstream.divisor);
+    let of_loss = of_loss.select(counts, zero);
+    let mut factor = coefficient;
+    if recipe.z_loss != E::Compute::ZERO {
+        factor = factor + (z_loss + z_loss) * lse;
     }
-    for c in 0..recipe.classes {
-        let cells = &mut tables.x[c * lanes..(c + 1) * lanes];
-        let x = V::<E, S>::load(s, cells);
-        let mut p = (x - max).exp() * scaled;
-        if !PLAIN {
-            if is_dense {
-                p = dense_of::<E, S>(s, recipe, &tables.t, c).neg_mul_add(loss, p);
-            }
-            p = p * slope(recipe, x);
-        }
-        p.store(cells);
+    let scaled = (of_loss * factor + of_lse - of_log_prob) / sum;
+    let at_target = (of_loss * coefficient - of_log_prob).to_array();
+    // A row without upstream gradient that does not count has gradient 0, whatever it holds.
+    let read = counts | !of_lse.eq(zero);
+    for cells in table.chunks_exact_mut(lanes) {
+        (V::<E, S>::load(s, cells) * scaled)
+            .select(read, zero)
+            .store(cells);
     }
     for (lane, &target) in targets.iter().enumerate() {
-        if unread[lane] {
-            tables.x[lane..]
-                .iter_mut()
-                .step_by(lanes)
-                .for_each(|x| *x = E::Compute::ZERO);
-        } else if target != IGNORED && !recipe.probabilities {
-            let cell = &mut tables.x[target as usize * lanes + lane];
-            *cell = *cell - corrections[lane];
+        if target != IGNORED {
+            let cell = &mut table[target as usize * lanes + lane];
+            *cell = *cell - at_target[lane];
         }
     }
-    scatter::<E, S>(s, sink, &rows, &tables.x);
+    scatter::<E, S>(s, sink, &rows, table, flat);
+    correct
 }
