@@ -15,6 +15,7 @@ use super::Conv2dGeometry;
 use crate::element::Element;
 use crate::product::{Product, Start};
 use crate::scratch::Scratch;
+use crate::turn::turn;
 
 /// Vectors at the end of a row may reach this many elements past it; buffers that are read have room for it.
 const SLACK: usize = 64;
@@ -411,19 +412,21 @@ fn chunk_gradient<F: Element>(
             &mut padded,
         );
         for group in 0..geometry.options.groups {
-            for o in 0..outputs {
-                let channel = group * outputs + o;
-                let from = n * geometry.output_len() + channel * geometry.positions();
-                let (height, width) = geometry.output;
-                let mut sum = F::ZERO;
-                for i in 0..height {
-                    let values = &upstream[from + i * width..][..width];
-                    for (j, &value) in values.iter().enumerate() {
-                        turned[(i * planes.row + j) * outputs + o] = value;
-                        sum = sum + value;
-                    }
+            let from = n * geometry.output_len() + group * outputs * geometry.positions();
+            let (height, width) = geometry.output;
+            for i in 0..height {
+                turn(
+                    isa,
+                    (outputs, width),
+                    (&upstream[from + i * width..], geometry.positions()),
+                    (&mut turned[i * planes.row * outputs..], outputs),
+                );
+            }
+            let bias = &mut bias[group * outputs..(group + 1) * outputs];
+            for position in turned.chunks_exact(outputs.max(1)) {
+                for (sum, &value) in bias.iter_mut().zip(position) {
+                    *sum = *sum + value;
                 }
-                bias[channel] = bias[channel] + sum;
             }
             Product {
                 a: &padded[group * group_planes..],

@@ -13,10 +13,10 @@ use crate::element::Element;
 use crate::scratch::Scratch;
 use crate::turn::turn;
 
-pub(super) struct ChannelLanes<'a, F> {
+pub(super) struct ChannelLanes<'a, F: Element> {
     geometry: &'a Geometry,
     /// By kernel element, then output channel, filled up with zeros to whole vectors.
-    weight: Vec<F>,
+    weight: Scratch<F>,
     bias: Vec<F>,
     /// Output channels filled up.
     channels: usize,
@@ -29,7 +29,7 @@ impl<'a, F: Element> ChannelLanes<'a, F> {
         let conv = &geometry.conv;
         let (depth, outputs) = (conv.taps(), conv.out_channels);
         let channels = outputs.next_multiple_of(candle_simd::MAX_LANES);
-        let mut turned = vec![F::ZERO; depth * channels];
+        let mut turned = Scratch::zeroed(depth * channels);
         turn(
             isa,
             (outputs, depth),
@@ -102,7 +102,7 @@ impl<F: Element> ImagesForward<F> for ChannelLanes<'_, F> {
     }
 }
 
-struct Image<'a, F> {
+struct Image<'a, F: Element> {
     shared: &'a ChannelLanes<'a, F>,
     image: &'a [F],
     y: &'a mut [F],

@@ -17,10 +17,10 @@ use crate::turn::turn;
 /// Vectors at the end of a row reach past it by at most this much and half a kernel.
 const SLACK: usize = 64;
 
-pub(super) struct ColumnLanes<'a, F> {
+pub(super) struct ColumnLanes<'a, F: Element> {
     geometry: &'a Geometry,
     /// By kernel element, then output channel.
-    weight: Vec<F>,
+    weight: Scratch<F>,
     bias: &'a [F],
     /// For each kernel element, where the left and the right element of a window's row lie.
     taps: Vec<(usize, usize)>,
@@ -32,7 +32,7 @@ impl<'a, F: Element> ColumnLanes<'a, F> {
     pub(super) fn new(isa: Isa, geometry: &'a Geometry, weight: &[F], bias: &'a [F]) -> Self {
         let conv = &geometry.conv;
         let (depth, outputs) = (conv.taps(), conv.out_channels);
-        let mut turned = vec![F::ZERO; depth * outputs];
+        let mut turned = Scratch::zeroed(depth * outputs);
         turn(
             isa,
             (outputs, depth),
@@ -103,7 +103,7 @@ impl<F: Element> ImagesForward<F> for ColumnLanes<'_, F> {
     }
 }
 
-struct Images<'a, F> {
+struct Images<'a, F: Element> {
     shared: &'a ColumnLanes<'a, F>,
     images: &'a [F],
     y: &'a mut [F],
@@ -150,7 +150,7 @@ impl<F: Element> Kernel for Images<'_, F> {
     }
 }
 
-struct Image<'a, F> {
+struct Image<'a, F: Element> {
     shared: &'a ColumnLanes<'a, F>,
     planes: &'a [F],
     y: &'a mut [F],

@@ -20,15 +20,18 @@ use crate::scratch::Scratch;
 /// Entries that one turn of the loop takes at most; lists are filled up with this many that add zeros.
 const MOST_AT_ONCE: usize = 8;
 
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
 /// What the images of a batch share.
-struct Shared<'a, F> {
+struct Shared<'a, F: Element> {
     geometry: &'a Geometry,
     patches: Patches,
     /// For each pooled position, the offset of its window's first patch. Offsets are whole numbers below 2^24, which both
     /// float types hold, so that lists of them are made with the same vector operations as lists of gradients.
     corners: Vec<F>,
     /// The weights of each output channel in the order of a patch's vectors; empty if no input gradient is wanted.
-    weight: Vec<F>,
+    weight: Scratch<F>,
     lanes: usize,
 }
 
@@ -76,7 +79,7 @@ pub(super) fn backward<F: Element>(
         weight: if wanted.x {
             patch_weights(geometry, &patches, lanes, weight)
         } else {
-            Vec::new()
+            Scratch::zeroed(0)
         },
         geometry,
         patches,
@@ -109,6 +112,11 @@ pub(super) fn backward<F: Element>(
             )
         };
         let len = shared.patches.buffer_len();
+        // One buffer for both, with half a page between the same places of the two: a load that lies a whole number of
+        // pages behind a store waits for it.
+        let apart = len.next_multiple_of(PAGE / size_of::<F>()) + PAGE / 2 / size_of::<F>();
+        let mut buffers = Scratch::zeroed(if wanted.x { apart + len } else { len });
+        let (seen, added) = buffers.split_at_mut(if wanted.x { apart } else { len });
         isa.dispatch(Chunk {
             shared: &shared,
             x: &x[part(conv.input_len())],
@@ -117,8 +125,8 @@ pub(super) fn backward<F: Element>(
             upstream: &upstream[part(pooled)],
             sums,
             x_grad,
-            seen: &mut Scratch::zeroed(len),
-            added: &mut Scratch::dirty(if wanted.x { len } else { 0 }),
+            seen,
+            added,
             pixels: &mut Scratch::zeroed(if wanted.x {
                 shared.patches.pixels_len()
             } else {
@@ -155,10 +163,10 @@ fn patch_weights<F: Element>(
     patches: &Patches,
     lanes: usize,
     weight: &[F],
-) -> Vec<F> {
+) -> Scratch<F> {
     let conv = &geometry.conv;
     let len = patches.vectors.len() * lanes;
-    let mut ordered = vec![F::ZERO; conv.out_channels * len];
+    let mut ordered = Scratch::zeroed(conv.out_channels * len);
     let mut from = weight.iter();
     for o in 0..conv.out_channels {
         for c in 0..conv.in_channels {
@@ -201,7 +209,7 @@ fn add_up<F: Element>(shared: &Shared<'_, F>, sums: &[F]) -> (Vec<F>, Vec<F>) {
 }
 
 /// A chunk of images and the buffers that they share.
-struct Chunk<'a, F> {
+struct Chunk<'a, F: Element> {
     shared: &'a Shared<'a, F>,
     x: &'a [F],
     winners: &'a [u8],
