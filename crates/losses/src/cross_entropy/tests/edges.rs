@@ -22,12 +22,15 @@ fn settings() -> Vec<(usize, CrossEntropy)> {
         .collect()
 }
 
+/// The loss of each row and the gradient of their sum, row by row.
+type LossAndGradient = (Vec<f64>, Vec<Vec<f64>>);
+
 /// Loss of each row and gradient of their sum, by the fused form on every instruction set and by the composed one.
 fn all_forms(
     options: &CrossEntropy,
     logits: &Tensor,
     targets: &Tensor,
-) -> Result<Vec<(Vec<f64>, Vec<Vec<f64>>)>> {
+) -> Result<Vec<LossAndGradient>> {
     let options = options.clone().reduction(Reduction::None);
     let run = |fused: bool| -> Result<_> {
         let logits = Var::from_tensor(logits)?;
