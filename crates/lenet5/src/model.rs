@@ -147,6 +147,21 @@ impl LeNet5 {
         forward::forward(self.forward, images, &parameters)
     }
 
+    /// The logits that `images` would have under other `parameters`, given in the order of [`PARAMETERS`]: tensors that
+    /// need not be the model's own, nor leaves, so that the model is a function that can be differentiated in them.
+    ///
+    /// # Errors
+    /// When there are not ten parameters of the right shapes; else as [`LeNet5::forward`].
+    pub fn forward_with(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
+        let shapes: Vec<&[usize]> = parameters.iter().map(Tensor::dims).collect();
+        if !shapes.iter().eq(PARAMETERS.iter().map(|spec| &spec.shape)) {
+            return Err(candle_core::Error::Msg(format!(
+                "LeNet5: parameters must be the ten of PARAMETERS, in their order and shapes; got shapes {shapes:?}"
+            )));
+        }
+        forward::forward(self.forward, images, &parameters.iter().collect::<Vec<_>>())
+    }
+
     /// The same logits without a graph: nothing that backward would need is kept, which saves memory in evaluation.
     ///
     /// # Errors
