@@ -170,6 +170,23 @@ fn infer_gives_forwards_logits_without_a_graph() -> Result<()> {
 }
 
 #[test]
+fn forward_with_the_models_own_parameters_is_forward() -> Result<()> {
+    let model = LeNet5::new(0, DType::F32, &CPU)?;
+    let x = images(2, DType::F32)?;
+    let mut parameters: Vec<Tensor> = model
+        .parameters()
+        .iter()
+        .map(|(_, var)| var.as_tensor().clone())
+        .collect();
+    let logits = model.forward_with(&x, &parameters)?;
+    assert_eq!(max_difference(&logits, &model.forward(&x)?)?, 0.0);
+    parameters.swap(0, 2);
+    let error = model.forward_with(&x, &parameters).expect_err("swapped");
+    assert!(error.to_string().contains("[16, 6, 5, 5]"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn saved_weights_load_to_the_same_bits() -> Result<()> {
     let folder = tempfile::tempdir()?;
     for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
