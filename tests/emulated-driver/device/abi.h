@@ -55,7 +55,8 @@ void cuda_emu_atomic(const void* address, size_t size, void* where);
 // Stops the kernel with a message.
 [[noreturn]] void cuda_emu_trap(const char* what, int line);
 
-// Called while a library is loaded: its kernels, and the section that holds its static shared memory.
+// Called while a library is loaded: its kernels, and where its static shared memory lies. The map is pairs of offsets, from
+// the begin of each variable to its end, in ascending order.
 void cuda_emu_register(const EmulatedKernel* kernel);
-void cuda_emu_shared_section(char* begin, char* end);
+void cuda_emu_shared_section(char* begin, char* end, const uint64_t* map_begin, const uint64_t* map_end);
 }

@@ -105,10 +105,12 @@ extern "C" void cuda_emu_register(const EmulatedKernel* kernel) {
   if (loading) loading->kernels[kernel->name] = kernel;
 }
 
-extern "C" void cuda_emu_shared_section(char* begin, char* end) {
+extern "C" void cuda_emu_shared_section(char* begin, char* end, const uint64_t* map_begin, const uint64_t* map_end) {
   if (!loading || begin == end) return;
   loading->shared_begin = begin;
   loading->shared_end = end;
+  loading->shared_map = map_begin;
+  loading->shared_map_end = map_end;
 }
 
 std::string source_line(const KernelLibrary& library, uintptr_t address) {

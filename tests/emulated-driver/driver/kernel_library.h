@@ -16,6 +16,8 @@ struct KernelLibrary {
   // Where the object lies in memory: code, constants and its static shared memory.
   uintptr_t begin = 0, end = 0;
   char *shared_begin = nullptr, *shared_end = nullptr;
+  // Its variables, as pairs of offsets, with room between them.
+  const uint64_t *shared_map = nullptr, *shared_map_end = nullptr;
   std::unordered_map<std::string, const EmulatedKernel*> kernels;
 
   bool contains(uintptr_t address) const { return address >= begin && address < end; }

@@ -96,6 +96,15 @@ void check_cell(ShadowCell& cell, uint32_t stamp, const char* memory, Kind kind,
                CUDA_ERROR_ILLEGAL_ADDRESS);
 }
 
+void check_shared_variable(const KernelLibrary& library, size_t offset, size_t size, Kind kind, uintptr_t from) {
+  // The last of the variables that begin at or before the offset.
+  const uint64_t *variable = library.shared_map, *next = variable + 2;
+  for (; next < library.shared_map_end && next[0] <= offset; next += 2) variable = next;
+  if (offset + size <= variable[1]) return;
+  report_stray(size, kind, from, format("%zu bytes past the end of a shared variable of %zu bytes",
+                                        offset - (size_t)variable[1], (size_t)(variable[1] - variable[0])).c_str());
+}
+
 Allocation* allocation_of(uintptr_t address, size_t size) {
   if (recent[0] && recent[0]->contains(address, size)) return recent[0];
   if (recent[1] && recent[1]->contains(address, size)) {
@@ -129,6 +138,7 @@ void check(const void* pointer, size_t size, Kind kind, void* return_address) {
   if (address >= fixed && address + size <= reinterpret_cast<uintptr_t>(library.shared_end)) {
     shadow = &static_shared_shadow;
     offset = address - fixed;
+    check_shared_variable(library, offset, size, kind, from);
     stamp = block_stamp;
     memory = "shared";
   } else if (address - dynamic < launch.dynamic_shared_bytes + 128) {
@@ -147,7 +157,8 @@ void check(const void* pointer, size_t size, Kind kind, void* return_address) {
     stamp = launch_stamp;
     memory = "device";
   } else if (library.contains(address)) {
-    return;  // constants
+    if (kind == Kind::Read) return;  // constants
+    report_stray(size, kind, from, "a static variable; shared memory has to be declared within a function");
   } else {
     report_stray(size, kind, from, describe_address(address));
   }

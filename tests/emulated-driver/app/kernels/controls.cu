@@ -51,6 +51,20 @@ KERNEL(index_past_a_shared_array) {
   output[threadIdx.x] = buffer[threadIdx.x] + neighbour[threadIdx.x];
 }
 
+static __device__ void store(float* place, float value) {
+  *place = value;  // caught: pointer_past_a_shared_array
+}
+
+// Without the array's name, its bounds are known to the driver alone.
+KERNEL(pointer_past_a_shared_array) {
+  __shared__ float buffer[64];
+  __shared__ float neighbour[64];
+  neighbour[threadIdx.x] = 0.0f;
+  store(buffer + threadIdx.x + 1, input[threadIdx.x]);
+  __syncthreads();
+  output[threadIdx.x] = buffer[threadIdx.x] + neighbour[threadIdx.x];
+}
+
 KERNEL(past_dynamic_shared_memory) {
   extern __shared__ float buffer[];
   buffer[threadIdx.x + 1] = input[threadIdx.x];  // caught: past_dynamic_shared_memory

@@ -1,6 +1,7 @@
 //! Compiling kernels for the host: g++ preprocesses, [`crate::source`] rewrites, g++ compiles and links.
 
 use crate::cache::{self, Cache};
+use crate::link;
 use crate::source::{self, Barrier};
 use crate::toolkit::{Toolkit, emulator_root};
 use crate::{Checks, Error, Kernels};
@@ -14,20 +15,6 @@ use std::sync::Mutex;
 /// What undefined behaviour g++ reports to the driver, beside races and stray accesses.
 const SANITIZERS: &str =
     "-fsanitize=bounds,alignment,null,shift,integer-divide-by-zero,signed-integer-overflow";
-
-/// Gathers static shared memory. What the source puts into the section by its attribute is one part; g++ ignores the
-/// attribute in templates, so the other part are the function-local variables without initial value, each in a section
-/// of its own by `-fdata-sections`. Device code has no other such variables.
-const LINKER_SCRIPT: &str = "\
-SECTIONS {
-  cuda_emu_shared (NOLOAD) : ALIGN(128) {
-    __start_cuda_emu_shared = .;
-    *(cuda_emu_shared)
-    *(.bss._ZZ*)
-    __stop_cuda_emu_shared = .;
-  }
-} INSERT AFTER .bss;
-";
 
 /// The host compiler; nvcc wants the same one.
 pub(crate) fn compiler() -> OsString {
@@ -107,11 +94,7 @@ fn library(
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let built = cache.path(
-        &name,
-        "so",
-        &(kernels, &preprocess, &compile, LINKER_SCRIPT),
-    );
+    let built = cache.path(&name, "so", &(kernels, &preprocess, &compile));
     if cache::is_current(&built) {
         return Ok(built);
     }
@@ -143,19 +126,8 @@ fn library(
             .arg(&object),
         &kernels.file,
     )?;
-    let script = built.with_extension("ld");
-    write(&script, LINKER_SCRIPT)?;
-    // Without the sanitizers' flags: their runtime stays out, the driver has the hooks.
-    run(
-        Command::new(compiler())
-            .arg("-shared")
-            .arg(&object)
-            .arg(format!("-Wl,-T,{}", script.display()))
-            .arg("-o")
-            .arg(&built),
-        &kernels.file,
-    )?;
-    for intermediate in [rewritten, object, script] {
+    link::kernels(&object, &built)?;
+    for intermediate in [rewritten, object] {
         let _ = fs::remove_file(intermediate);
     }
     cache::record(&built, &preprocessed.made_of)?;
@@ -247,7 +219,9 @@ fn compile_arguments(checks: Checks) -> Vec<OsString> {
         "-w",
         // Shared arrays of half types have constructors that do nothing; a lock around them is not wanted.
         "-fno-threadsafe-statics",
+        // A section for each shared variable, and none of them shared between libraries.
         "-fdata-sections",
+        "-fno-gnu-unique",
         // Kernels read vectors of floats through pointers to wider types.
         "-fno-strict-aliasing",
         "-ffp-contract=off",

@@ -8,6 +8,7 @@ mod cache;
 mod compile;
 mod error;
 mod libraries;
+mod link;
 mod source;
 mod toolkit;
 

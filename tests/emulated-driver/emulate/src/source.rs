@@ -1,8 +1,8 @@
 //! From CUDA to C++: rewriting the preprocessed text of a `.cu`.
 //!
 //! `device/emulated_cuda.h` turns `__global__` and `__shared__` into marker words. Here the markers become C++: static shared
-//! memory goes into a section of its own, which the driver poisons and watches; dynamic shared memory becomes a pointer
-//! to what the launch asked for; and every kernel with C linkage is registered at the end of the text. Line markers
+//! memory becomes static variables, which the linker gathers ([`crate::link`]); dynamic shared memory becomes a pointer to
+//! what the launch asked for; and every kernel with C linkage is registered at the end of the text. Line markers
 //! stay, so messages name the lines of the `.cu`.
 
 use crate::Error;
@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 
 const GLOBAL: &str = "CUDA_EMU_MARK_GLOBAL";
 const SHARED: &str = "CUDA_EMU_MARK_SHARED";
-const IN_SHARED_SECTION: &str = "__attribute__((section(\"cuda_emu_shared\")))";
 
 /// What a barrier makes wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,9 +122,8 @@ fn shared_memory(text: &str) -> Result<String, Error> {
         } else {
             output.push_str(before);
             if !trimmed.ends_with("static") {
-                output.push_str("static ");
+                output.push_str("static");
             }
-            output.push_str(IN_SHARED_SECTION);
             rest = after;
         }
     }
@@ -239,13 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn static_shared_memory_goes_into_its_section() {
-        let output =
-            shared_memory("CUDA_EMU_MARK_SHARED float x[32]; static CUDA_EMU_MARK_SHARED int y;")
-                .unwrap();
+    fn static_shared_memory_becomes_static_variables() {
+        let text = "CUDA_EMU_MARK_SHARED float x[32]; static CUDA_EMU_MARK_SHARED int y;";
         assert_eq!(
-            output,
-            format!("static {IN_SHARED_SECTION} float x[32]; static {IN_SHARED_SECTION} int y;")
+            shared_memory(text).unwrap(),
+            "static float x[32]; static  int y;"
         );
     }
 

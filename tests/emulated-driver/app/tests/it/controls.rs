@@ -82,6 +82,10 @@ fn stray_accesses_are_caught() {
         "index 64 is out of the array's bounds",
     );
     is_caught_at_its_line(
+        "pointer_past_a_shared_array",
+        "0 bytes past the end of a shared variable of 256 bytes",
+    );
+    is_caught_at_its_line(
         "past_dynamic_shared_memory",
         "byte 256 of dynamic shared memory",
     );
