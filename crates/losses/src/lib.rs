@@ -101,6 +101,9 @@ mod reduction;
 mod smooth_l1;
 mod soft_margin;
 
+/// The Candle that this crate works with, so that a project need not name it a second time.
+pub use candle_core;
+
 pub use binary_cross_entropy::{BinaryCrossEntropyWithLogits, binary_cross_entropy_with_logits};
 pub use cross_entropy::{CrossEntropy, CrossEntropyOutput, TargetOutOfRange, cross_entropy};
 pub use focal::{Focal, focal};
