@@ -18,6 +18,9 @@ use candle_vision_ops::{Conv2dOptions, conv2d_relu_max_pool2d, linear};
 const BATCH: usize = 128;
 const REPEATS: usize = 400;
 
+/// Name, op, shapes of `x` and `weight`, and whether `x` tracks gradients.
+type Row<'a> = (&'a str, Op, &'a [usize], &'a [usize], bool);
+
 type Op = fn(&[Tensor]) -> Result<Tensor>;
 
 fn conv(t: &[Tensor]) -> Result<Tensor> {
@@ -75,7 +78,7 @@ fn table() -> Result<()> {
         rayon::current_num_threads()
     );
     println!("{:24}{:>10}{:>10}", "op", "forward", "backward");
-    let ops: [(&str, Op, &[usize], &[usize], bool); 5] = [
+    let ops: [Row<'_>; 5] = [
         (
             "conv 1-6 5x5 relu pool",
             conv,

@@ -369,7 +369,7 @@ pub(crate) fn backward_weight<F: Element>(
     let mut sum = vec![F::ZERO; len + geometry.out_channels];
     for part in partial.chunks(len + geometry.out_channels) {
         for (sum, &part) in sum.iter_mut().zip(part) {
-            *sum = *sum + part;
+            *sum += part;
         }
     }
     let bias = sum.split_off(len);
@@ -425,7 +425,7 @@ fn chunk_gradient<F: Element>(
             let bias = &mut bias[group * outputs..(group + 1) * outputs];
             for position in turned.chunks_exact(outputs.max(1)) {
                 for (sum, &value) in bias.iter_mut().zip(position) {
-                    *sum = *sum + value;
+                    *sum += value;
                 }
             }
             Product {

@@ -48,6 +48,16 @@ pub(super) struct Wanted {
     pub(super) bias: bool,
 }
 
+/// What backward computes from, row-major.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a, F> {
+    pub(super) winners: &'a [u8],
+    pub(super) x: &'a [F],
+    pub(super) weight: &'a [F],
+    pub(super) y: &'a [F],
+    pub(super) upstream: &'a [F],
+}
+
 /// The gradients, row-major; a field that was not asked for is empty.
 pub(super) struct Gradients<F> {
     pub(super) x: Vec<F>,
@@ -108,7 +118,16 @@ impl Conv2dReluMaxPool2d {
             with_contiguous::<F, _>(weight, |weight| {
                 with_contiguous::<F, _>(result, |y| {
                     with_contiguous::<F, _>(upstream, |upstream| {
-                        self.gradients(wanted, winners, x, weight, y, upstream)
+                        self.gradients(
+                            wanted,
+                            Known {
+                                winners,
+                                x,
+                                weight,
+                                y,
+                                upstream,
+                            },
+                        )
                     })
                 })
             })
@@ -125,27 +144,19 @@ impl Conv2dReluMaxPool2d {
         ])
     }
 
-    fn gradients<F: Element>(
-        &self,
-        wanted: Wanted,
-        winners: &[u8],
-        x: &[F],
-        weight: &[F],
-        y: &[F],
-        upstream: &[F],
-    ) -> Gradients<F> {
+    fn gradients<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Gradients<F> {
         match self.plan {
-            Plan::ColumnLanes | Plan::ChannelLanes => sparse_backward::backward(
-                self.isa,
-                &self.geometry,
-                wanted,
-                winners,
-                x,
-                weight,
-                y,
-                upstream,
-            ),
+            Plan::ColumnLanes | Plan::ChannelLanes => {
+                sparse_backward::backward(self.isa, &self.geometry, wanted, known)
+            }
             Plan::General | Plan::Separate => {
+                let Known {
+                    winners,
+                    x,
+                    weight,
+                    y,
+                    upstream,
+                } = known;
                 let map = general::spread(&self.geometry, winners, y, upstream);
                 let conv = &self.geometry.conv;
                 let x_grad = match wanted.x {

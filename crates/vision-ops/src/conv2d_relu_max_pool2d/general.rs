@@ -67,7 +67,7 @@ pub(super) fn spread<F: Element>(
                 let row = i * pool.stride.0 + winner / pool.kernel.1;
                 let column = j * pool.stride.1 + winner % pool.kernel.1;
                 let sum = &mut plane[row * width + column];
-                *sum = *sum + upstream[at];
+                *sum += upstream[at];
             }
         }
     }

@@ -11,7 +11,7 @@ use candle_simd::parallel::Disjoint;
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::Geometry;
-use super::fused::{Gradients, Wanted};
+use super::fused::{Gradients, Known, Wanted};
 use super::halving::{for_image_chunks, winners_len};
 use super::patches::Patches;
 use crate::element::Element;
@@ -65,12 +65,15 @@ pub(super) fn backward<F: Element>(
     isa: Isa,
     geometry: &Geometry,
     wanted: Wanted,
-    winners: &[u8],
-    x: &[F],
-    weight: &[F],
-    y: &[F],
-    upstream: &[F],
+    known: Known<'_, F>,
 ) -> Gradients<F> {
+    let Known {
+        winners,
+        x,
+        weight,
+        y,
+        upstream,
+    } = known;
     let conv = &geometry.conv;
     let lanes = lanes::<F>(isa);
     let patches = Patches::new(geometry, lanes, wanted.x);
@@ -186,7 +189,7 @@ fn add_up<F: Element>(shared: &Shared<'_, F>, sums: &[F]) -> (Vec<F>, Vec<F>) {
     let mut total = vec![F::ZERO; shared.sums_len()];
     for chunk in sums.chunks_exact(shared.sums_len().max(1)) {
         for (total, &sum) in total.iter_mut().zip(chunk) {
-            *total = *total + sum;
+            *total += sum;
         }
     }
     let len = shared.patch_len();

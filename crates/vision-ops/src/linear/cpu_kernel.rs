@@ -168,7 +168,7 @@ pub(super) fn backward_bias<F: Element>(outputs: usize, upstream: &[F]) -> Vec<F
     if outputs > 0 {
         for row in upstream.chunks_exact(outputs) {
             for (sum, &value) in grad.iter_mut().zip(row) {
-                *sum = *sum + value;
+                *sum += value;
             }
         }
     }
