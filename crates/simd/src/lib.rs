@@ -36,6 +36,9 @@
 //! | `Avx2` | avx2, fma, f16c | 8 | 4 |
 //! | `Portable` | nothing | 8 | 4 |
 //!
+//! Elsewhere the portable code is compiled for what the target guarantees: on aarch64 its arrays become NEON vectors with
+//! fused multiply-add.
+//!
 //! The environment variable `CANDLE_SIMD=avx512|avx2|portable` asks for a narrower one.
 
 #![deny(missing_docs)]
