@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=kernels");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     cudaforge::KernelBuilder::new()
-        .source_files(["kernels/sample.cu", "kernels/controls.cu"])
+        .source_glob("kernels/*.cu")
         .arg("-std=c++17")
         .arg("-O3")
         .build_ptx()?

@@ -20,7 +20,8 @@ char* map_stack(size_t bytes) {
 }
 }  // namespace
 
-#if defined(__x86_64__)
+// The macro is for testing the other form on this processor.
+#if defined(__x86_64__) && !defined(CUDA_EMU_UCONTEXT)
 
 // Saves the callee-saved registers and the stack pointer at *save, then continues where `to` was saved.
 extern "C" void cuda_emu_switch(void** save, void* to);

@@ -94,7 +94,7 @@ fn library(
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let built = cache.path(&name, "so", &(kernels, &preprocess, &compile));
+    let built = cache.path(&name, "so", &(kernels, &preprocess, &compile, compiler()));
     if cache::is_current(&built) {
         return Ok(built);
     }

@@ -74,7 +74,7 @@ fn library(
     let built = cache.path(
         &library.soname,
         "so",
-        &(&flags, &library.sources, &symbols, driver),
+        &(&flags, &library.sources, &symbols, driver, compiler()),
     );
     if cache::is_current(&built) {
         return Ok(built);
@@ -85,7 +85,7 @@ fn library(
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let object = cache.path(&name, "o", &(&flags, source));
+        let object = cache.path(&name, "o", &(&flags, source, compiler()));
         if !cache::is_current(&object) {
             let rule = object.with_extension("d");
             run(

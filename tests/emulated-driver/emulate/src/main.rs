@@ -11,7 +11,7 @@ Usage: emulate COMMAND [--plain] [--order ORDER] [FILE.cu...] [-- PROGRAM [ARGUM
   build     build the driver, candle's kernels and FILE.cu, and print the folder for LD_LIBRARY_PATH
   run       the same, then run PROGRAM on it (usable as a cargo runner)
   barriers  list the barriers of each FILE.cu
-  mutants   run PROGRAM once per barrier of each FILE.cu with that barrier left out; each run has to fail
+  mutants   leave out each barrier of each FILE.cu in turn and run PROGRAM, which has to fail each time
 
   FILE.cu   kernel files; every .cu below crates/ if none is named
   --plain   without checks of races, bounds and arithmetic: several times faster
@@ -179,7 +179,7 @@ fn mutants(
             };
             let how = if output.status.success() {
                 missed += 1;
-                "MISSED: the program passes without it".to_owned()
+                "NOT CAUGHT: the program passes without it".to_owned()
             } else {
                 caught += 1;
                 let stderr = String::from_utf8_lossy(&output.stderr);
@@ -194,7 +194,7 @@ fn mutants(
             println!("{}:{} {:?}: {how}", name(file), barrier.line, barrier.kind);
         }
     }
-    println!("{caught} barriers needed and missed when left out, {missed} not");
+    println!("{caught} barriers caught when left out, {missed} not");
     Ok(if missed == 0 {
         ExitCode::SUCCESS
     } else {

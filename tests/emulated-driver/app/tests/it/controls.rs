@@ -220,7 +220,7 @@ fn a_fault_can_be_returned_as_an_error_that_says_the_same() {
 }
 
 #[test]
-fn each_barrier_of_the_sample_kernels_is_missed_when_left_out() {
+fn leaving_out_any_barrier_of_the_sample_kernels_is_caught() {
     let sample = Kernels::of(kernels("sample.cu"));
     let barriers = emulator()
         .barriers(&sample)
