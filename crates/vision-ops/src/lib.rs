@@ -33,3 +33,8 @@ pub use conv2d_relu_max_pool2d::conv2d_relu_max_pool2d;
 pub use error::VisionOpError;
 pub use linear::linear;
 pub use max_pool2d::max_pool2d;
+
+// The README's example is compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
