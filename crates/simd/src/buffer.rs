@@ -65,7 +65,7 @@ fn ask_for_huge_pages<T>(_: &mut [MaybeUninit<T>]) {
 /// Orders streaming stores of this thread before what follows; see [`crate::Vector::stream_ptr`].
 #[inline(always)]
 pub fn stream_fence() {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: every x86-64 machine has SSE, and a fence touches no memory.
     unsafe {
         std::arch::x86_64::_mm_sfence()

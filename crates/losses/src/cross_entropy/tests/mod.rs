@@ -2,6 +2,7 @@
 
 mod edges;
 mod errors;
+mod long_rows;
 mod oracle;
 mod outputs;
 mod properties;

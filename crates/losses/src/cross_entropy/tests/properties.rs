@@ -439,7 +439,7 @@ fn check(case: &Case) -> Result<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_form_agrees_with_the_oracle_on_indices(case in case(false)) {
