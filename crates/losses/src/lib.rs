@@ -105,7 +105,7 @@ mod soft_margin;
 pub use candle_core;
 
 pub use binary_cross_entropy::{BinaryCrossEntropyWithLogits, binary_cross_entropy_with_logits};
-pub use cross_entropy::{CrossEntropy, CrossEntropyOutput, TargetOutOfRange, cross_entropy};
+pub use cross_entropy::{CrossEntropy, CrossEntropyOutput, cross_entropy};
 pub use focal::{Focal, focal};
 pub use huber::{Huber, huber};
 pub use kl_div::{KlDiv, kl_div};

@@ -5,21 +5,19 @@ use candle_core::{DType, Device, Shape};
 use crate::pointwise::error::BadArgument;
 
 /// A target index that is neither a class nor `ignore_index`.
-///
-/// Comes wrapped in [`candle_core::Error::Wrapped`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "cross_entropy: target of row {row} must be a class, 0 to {}, got {value} with {classes} classes; correct it or name \
      it as ignore_index",
     classes - 1
 )]
-pub struct TargetOutOfRange {
+pub(super) struct TargetOutOfRange {
     /// The row, counted over the batch and the dimensions behind the class axis in row-major order.
-    pub row: usize,
+    pub(super) row: usize,
     /// The target that came.
-    pub value: i64,
+    pub(super) value: i64,
     /// The number of classes.
-    pub classes: usize,
+    pub(super) classes: usize,
 }
 
 impl From<TargetOutOfRange> for candle_core::Error {

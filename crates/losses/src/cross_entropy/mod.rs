@@ -27,7 +27,6 @@ mod value_and_grad;
 
 use candle_core::{Result, Tensor};
 
-pub use error::TargetOutOfRange;
 pub use outputs::CrossEntropyOutput;
 
 use crate::{EmptyPolicy, Reduction};
@@ -182,8 +181,8 @@ impl CrossEntropy {
     /// One fused op: a read of the logits forward; a read and the write of the gradient backward.
     ///
     /// # Errors
-    /// Arguments that do not fit are named with what was expected and what came; a target that is no class is a
-    /// [`TargetOutOfRange`].
+    /// Arguments that do not fit are named with what was expected and what came; a target that is no class is
+    /// named with its row, its value and the number of classes.
     pub fn forward(&self, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
         fused::forward(
             Plan::new(self, logits, targets, TargetKind::Indices)?,
