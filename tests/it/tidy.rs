@@ -17,9 +17,15 @@ fn rust_files() -> Vec<std::path::PathBuf> {
 
 #[test]
 fn each_rust_file_says_what_it_is_for() {
+    // The crate documentation of a published crate may be its README.
+    let says = |text: &str| {
+        ["//!", "#![doc = include_str!"]
+            .iter()
+            .any(|start| text.starts_with(start))
+    };
     let bare: Vec<_> = rust_files()
         .into_iter()
-        .filter(|file| !read(file).starts_with("//!"))
+        .filter(|file| !says(&read(file)))
         .collect();
     assert!(bare.is_empty(), "without a `//!` header: {bare:?}");
 }
@@ -48,7 +54,14 @@ fn no_test_is_switched_off() {
 fn unsafe_code_stays_in_simd_and_kernel_files() {
     let allowed = |file: &Path| {
         let path = file.to_string_lossy().replace('\\', "/");
-        path.starts_with("crates/simd/") || path.contains("kernel")
+        // Counting allocations takes a global allocator, and the driver's stubs are tested on a declaration in a string.
+        const OTHERS: [&str; 2] = [
+            "crates/losses/tests/it/memory.rs",
+            "xtask/src/cuda_stubs.rs",
+        ];
+        path.starts_with("crates/simd/")
+            || path.contains("kernel")
+            || OTHERS.contains(&path.as_str())
     };
     let marks = [
         concat!("unsafe", " {"),

@@ -17,16 +17,14 @@ pub mod conv2d;
 pub mod conv2d_relu_max_pool2d;
 mod element;
 mod error;
+mod kernels;
 pub mod linear;
 pub mod max_pool2d;
-mod product;
 mod relu;
-mod scratch;
 mod strided_view;
 mod tensor_access;
 #[cfg(test)]
 mod test_support;
-mod turn;
 
 pub use conv2d::{Conv2dOptions, conv2d};
 pub use conv2d_relu_max_pool2d::conv2d_relu_max_pool2d;

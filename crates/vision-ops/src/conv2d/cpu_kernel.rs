@@ -13,9 +13,9 @@ use rayon::prelude::*;
 
 use super::Conv2dGeometry;
 use crate::element::Element;
-use crate::product::{Product, Start};
-use crate::scratch::Scratch;
-use crate::turn::turn;
+use crate::kernels::product::{Product, Start};
+use crate::kernels::scratch::Scratch;
+use crate::kernels::turn::turn;
 
 /// Vectors at the end of a row may reach this many elements past it; buffers that are read have room for it.
 const SLACK: usize = 64;

@@ -6,9 +6,10 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
 use candle_simd::Isa;
 
-use super::channel_lanes::ChannelLanes;
-use super::column_lanes::ColumnLanes;
-use super::{Geometry, Plan, general, halving, sparse_backward};
+use super::cpu_kernel::channel_lanes::ChannelLanes;
+use super::cpu_kernel::column_lanes::ColumnLanes;
+use super::cpu_kernel::{general, halving, sparse_backward};
+use super::{Geometry, Plan};
 use crate::conv2d;
 use crate::element::Element;
 use crate::tensor_access::{contiguous_slice, with_contiguous};

@@ -10,15 +10,10 @@
 //!
 //! [`plan()`] says which of the implementations serves a call.
 
-mod channel_lanes;
-mod column_lanes;
 pub mod composed;
+mod cpu_kernel;
 mod fused;
-mod general;
-mod halving;
-mod patches;
 mod plan;
-mod sparse_backward;
 #[cfg(test)]
 mod tests;
 

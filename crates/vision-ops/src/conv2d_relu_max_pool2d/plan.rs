@@ -3,8 +3,9 @@
 use candle_core::{DType, Result, Tensor};
 use candle_simd::Isa;
 
-use super::patches::Patches;
-use super::{Geometry, sparse_backward};
+use super::Geometry;
+use super::cpu_kernel::patches::Patches;
+use super::cpu_kernel::sparse_backward;
 use crate::conv2d::Conv2dOptions;
 
 /// How [`crate::conv2d_relu_max_pool2d()`] computes.

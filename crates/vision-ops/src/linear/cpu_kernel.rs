@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use crate::element::Element;
-use crate::product::{Product, Start};
-use crate::scratch::Scratch;
-use crate::turn::turn;
+use crate::kernels::product::{Product, Start};
+use crate::kernels::scratch::Scratch;
+use crate::kernels::turn::turn;
 
 /// Multiply-adds from which a product goes to the thread pool: about 15 microseconds.
 const PARALLEL_FROM: usize = 1 << 20;

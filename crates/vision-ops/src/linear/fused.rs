@@ -6,7 +6,7 @@ use candle_simd::Isa;
 
 use super::{Sizes, cpu_kernel};
 use crate::element::Element;
-use crate::scratch::Scratch;
+use crate::kernels::scratch::Scratch;
 use crate::tensor_access::{contiguous_slice, with_contiguous};
 
 struct Linear {

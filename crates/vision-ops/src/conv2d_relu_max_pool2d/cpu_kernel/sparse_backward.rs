@@ -10,12 +10,12 @@
 use candle_simd::parallel::Disjoint;
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
-use super::Geometry;
-use super::fused::{Gradients, Known, Wanted};
+use super::super::Geometry;
+use super::super::fused::{Gradients, Known, Wanted};
 use super::halving::{for_image_chunks, winners_len};
 use super::patches::Patches;
 use crate::element::Element;
-use crate::scratch::Scratch;
+use crate::kernels::scratch::Scratch;
 
 /// Entries that one turn of the loop takes at most; lists are filled up with this many that add zeros.
 const MOST_AT_ONCE: usize = 8;
@@ -48,7 +48,7 @@ impl<F: Element> Shared<'_, F> {
 }
 
 /// Lanes of an instruction set.
-pub(super) fn lanes<F: Element>(isa: Isa) -> usize {
+pub(in crate::conv2d_relu_max_pool2d) fn lanes<F: Element>(isa: Isa) -> usize {
     struct Lanes<F>(std::marker::PhantomData<F>);
     impl<F: Float> Kernel for Lanes<F> {
         type Output = usize;
@@ -61,7 +61,7 @@ pub(super) fn lanes<F: Element>(isa: Isa) -> usize {
 }
 
 /// The gradients of a batch.
-pub(super) fn backward<F: Element>(
+pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
     isa: Isa,
     geometry: &Geometry,
     wanted: Wanted,

@@ -7,13 +7,13 @@
 
 use candle_simd::{Isa, Kernel, Simd, Vector};
 
-use super::Geometry;
+use super::super::Geometry;
 use super::halving::{ImagesForward, pool_four, winners_len};
 use crate::element::Element;
-use crate::scratch::Scratch;
-use crate::turn::turn;
+use crate::kernels::scratch::Scratch;
+use crate::kernels::turn::turn;
 
-pub(super) struct ChannelLanes<'a, F: Element> {
+pub(in crate::conv2d_relu_max_pool2d) struct ChannelLanes<'a, F: Element> {
     geometry: &'a Geometry,
     /// By kernel element, then output channel, filled up with zeros to whole vectors.
     weight: Scratch<F>,
@@ -25,7 +25,12 @@ pub(super) struct ChannelLanes<'a, F: Element> {
 }
 
 impl<'a, F: Element> ChannelLanes<'a, F> {
-    pub(super) fn new(isa: Isa, geometry: &'a Geometry, weight: &[F], bias: &[F]) -> Self {
+    pub(in crate::conv2d_relu_max_pool2d) fn new(
+        isa: Isa,
+        geometry: &'a Geometry,
+        weight: &[F],
+        bias: &[F],
+    ) -> Self {
         let conv = &geometry.conv;
         let (depth, outputs) = (conv.taps(), conv.out_channels);
         let channels = outputs.next_multiple_of(candle_simd::MAX_LANES);

@@ -12,17 +12,17 @@
 
 use candle_simd::{Float, Simd, Vector};
 
-use super::Geometry;
+use super::super::Geometry;
 
 /// Image rows that are interleaved at most.
 const MOST_ROWS: usize = 4;
 
 /// Room behind the last element, for vectors that reach past it.
-pub(super) const SLACK: usize = 64;
+pub(in crate::conv2d_relu_max_pool2d) const SLACK: usize = 64;
 
 /// Offsets and sizes of one layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Patches {
+pub(in crate::conv2d_relu_max_pool2d) struct Patches {
     /// Padded image rows and columns.
     rows: usize,
     columns: usize,
@@ -35,17 +35,21 @@ pub(super) struct Patches {
     interleaved: usize,
     apart: bool,
     /// Elements between neighbouring map columns and map rows.
-    pub(super) column_step: usize,
-    pub(super) row_step: usize,
+    pub(in crate::conv2d_relu_max_pool2d) column_step: usize,
+    pub(in crate::conv2d_relu_max_pool2d) row_step: usize,
     /// Vectors of a run, and where each vector of a patch starts.
     vectors_a_run: usize,
-    pub(super) vectors: Vec<usize>,
+    pub(in crate::conv2d_relu_max_pool2d) vectors: Vec<usize>,
     lanes: usize,
 }
 
 impl Patches {
     /// The layout for vectors of `lanes`.
-    pub(super) fn new(geometry: &Geometry, lanes: usize, apart: bool) -> Self {
+    pub(in crate::conv2d_relu_max_pool2d) fn new(
+        geometry: &Geometry,
+        lanes: usize,
+        apart: bool,
+    ) -> Self {
         let conv = &geometry.conv;
         let (kernel, padding, channels) = (conv.kernel, conv.options.padding, conv.in_channels);
         let vectors_a_run = |rows: usize| (rows * channels * kernel.1).div_ceil(lanes);
@@ -85,27 +89,32 @@ impl Patches {
     }
 
     /// Elements of one image: rows of runs, and where rows are interleaved as many more as a group reaches.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::conv2d_relu_max_pool2d) fn len(&self) -> usize {
         (self.rows + self.interleaved) * self.row_step
     }
 
     /// An offset from which a whole patch of zeros lies behind [`Self::len`], for entries that fill up a list.
-    pub(super) fn zeros(&self) -> usize {
+    pub(in crate::conv2d_relu_max_pool2d) fn zeros(&self) -> usize {
         self.len() + SLACK
     }
 
     /// Elements of a buffer with the image, slack and the zeros.
-    pub(super) fn buffer_len(&self) -> usize {
+    pub(in crate::conv2d_relu_max_pool2d) fn buffer_len(&self) -> usize {
         self.zeros() + self.vectors.last().map_or(0, |last| last + self.lanes)
     }
 
     /// Elements of the interleaved image that [`Self::fill`] goes through when runs lie apart.
-    pub(super) fn pixels_len(&self) -> usize {
+    pub(in crate::conv2d_relu_max_pool2d) fn pixels_len(&self) -> usize {
         self.rows * self.columns * self.channels + SLACK
     }
 
     /// Where weight (channel, row, column) lies among the vectors of a patch.
-    pub(super) fn weight_index(&self, c: usize, a: usize, b: usize) -> usize {
+    pub(in crate::conv2d_relu_max_pool2d) fn weight_index(
+        &self,
+        c: usize,
+        a: usize,
+        b: usize,
+    ) -> usize {
         let (group, row) = (a / self.interleaved, a % self.interleaved);
         group * self.vectors_a_run * self.lanes + (b * self.interleaved + row) * self.channels + c
     }
@@ -113,7 +122,7 @@ impl Patches {
     /// Lays out an image. `patches` is [`Self::buffer_len`] long and zero where an earlier call has not written; `pixels`
     /// is [`Self::pixels_len`] long, alike.
     #[inline(always)]
-    pub(super) fn fill<F: Float, S: Simd>(
+    pub(in crate::conv2d_relu_max_pool2d) fn fill<F: Float, S: Simd>(
         &self,
         s: S,
         image: &[F],
@@ -170,7 +179,7 @@ impl Patches {
     /// Adds up the runs of a gradient that is laid out apart, and takes the padding off. `pixels` is scratch of
     /// [`Self::pixels_len`].
     #[inline(always)]
-    pub(super) fn gather<F: Float, S: Simd>(
+    pub(in crate::conv2d_relu_max_pool2d) fn gather<F: Float, S: Simd>(
         &self,
         s: S,
         patches: &[F],

@@ -3,12 +3,12 @@
 
 use candle_simd::Isa;
 
-use super::Geometry;
+use super::super::Geometry;
 use crate::conv2d;
 use crate::element::Element;
 
 /// The result and the winners, row-major.
-pub(super) fn forward<F: Element>(
+pub(in crate::conv2d_relu_max_pool2d) fn forward<F: Element>(
     isa: Isa,
     geometry: &Geometry,
     x: &[F],
@@ -46,7 +46,7 @@ pub(super) fn forward<F: Element>(
 }
 
 /// The upstream gradient of the map before pooling, row-major. Nothing passes where the result is 0.
-pub(super) fn spread<F: Element>(
+pub(in crate::conv2d_relu_max_pool2d) fn spread<F: Element>(
     geometry: &Geometry,
     winners: &[u8],
     y: &[F],

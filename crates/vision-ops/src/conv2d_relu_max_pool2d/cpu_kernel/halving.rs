@@ -6,13 +6,16 @@ use candle_simd::parallel::Disjoint;
 use candle_simd::{Isa, MAX_LANES, Vector};
 use rayon::prelude::*;
 
-use super::Geometry;
+use super::super::Geometry;
 use crate::element::Element;
 
 /// The largest of the four elements of each window, in row-major order, and its index. Among equal maxima the first
 /// wins, of several NaN the last, as in PyTorch.
 #[inline(always)]
-pub(super) fn pool_four<V: Vector>(s: V::Token, [first, others @ ..]: [V; 4]) -> (V, V) {
+pub(in crate::conv2d_relu_max_pool2d) fn pool_four<V: Vector>(
+    s: V::Token,
+    [first, others @ ..]: [V; 4],
+) -> (V, V) {
     let number = |x: f64| V::splat(s, candle_simd::Float::from_f64(x));
     let (mut max, mut winner) = (first, number(0.0));
     let mut index = 1.0;
@@ -26,12 +29,15 @@ pub(super) fn pool_four<V: Vector>(s: V::Token, [first, others @ ..]: [V; 4]) ->
 }
 
 /// Bytes of one image's winners. The kernels write and read whole vectors of bytes, so there is room behind the last.
-pub(super) fn winners_len(geometry: &Geometry) -> usize {
+pub(in crate::conv2d_relu_max_pool2d) fn winners_len(geometry: &Geometry) -> usize {
     geometry.conv.out_channels * geometry.pooled() + MAX_LANES
 }
 
 /// Images that one task takes. By the batch alone, so that partial sums have one order for any number of threads.
-pub(super) fn for_image_chunks(geometry: &Geometry, f: impl Fn(usize, Range<usize>) + Sync + Send) {
+pub(in crate::conv2d_relu_max_pool2d) fn for_image_chunks(
+    geometry: &Geometry,
+    f: impl Fn(usize, Range<usize>) + Sync + Send,
+) {
     let size = geometry.conv.gradient_chunk();
     let batch = geometry.conv.batch;
     let chunks = batch.div_ceil(size);
@@ -49,13 +55,15 @@ pub(super) fn for_image_chunks(geometry: &Geometry, f: impl Fn(usize, Range<usiz
 }
 
 /// A forward kernel for a run of images.
-pub(super) trait ImagesForward<F>: Sync {
+pub(in crate::conv2d_relu_max_pool2d) trait ImagesForward<F>:
+    Sync
+{
     /// Computes the results and winners of whole images.
     fn run(&self, isa: Isa, images: &[F], y: &mut [F], winners: &mut [u8]);
 }
 
 /// Runs a forward kernel over the batch.
-pub(super) fn forward<F: Element>(
+pub(in crate::conv2d_relu_max_pool2d) fn forward<F: Element>(
     isa: Isa,
     geometry: &Geometry,
     x: &[F],

@@ -8,16 +8,16 @@
 
 use candle_simd::{Isa, Kernel, Simd, Vector};
 
-use super::Geometry;
+use super::super::Geometry;
 use super::halving::{ImagesForward, pool_four, winners_len};
 use crate::element::Element;
-use crate::scratch::Scratch;
-use crate::turn::turn;
+use crate::kernels::scratch::Scratch;
+use crate::kernels::turn::turn;
 
 /// Vectors at the end of a row reach past it by at most this much and half a kernel.
 const SLACK: usize = 64;
 
-pub(super) struct ColumnLanes<'a, F: Element> {
+pub(in crate::conv2d_relu_max_pool2d) struct ColumnLanes<'a, F: Element> {
     geometry: &'a Geometry,
     /// By kernel element, then output channel.
     weight: Scratch<F>,
@@ -29,7 +29,12 @@ pub(super) struct ColumnLanes<'a, F: Element> {
 }
 
 impl<'a, F: Element> ColumnLanes<'a, F> {
-    pub(super) fn new(isa: Isa, geometry: &'a Geometry, weight: &[F], bias: &'a [F]) -> Self {
+    pub(in crate::conv2d_relu_max_pool2d) fn new(
+        isa: Isa,
+        geometry: &'a Geometry,
+        weight: &[F],
+        bias: &'a [F],
+    ) -> Self {
         let conv = &geometry.conv;
         let (depth, outputs) = (conv.taps(), conv.out_channels);
         let mut turned = Scratch::zeroed(depth * outputs);
