@@ -20,6 +20,8 @@ pub(crate) fn init(json: bool) {
     };
     let layer = tracing_subscriber::fmt::layer()
         .event_format(PlainLines)
+        // Colour codes around the fields of a message would end up in files and pipes.
+        .with_ansi(false)
         .with_writer(Streams { json })
         // The layer would report its own write errors through `eprintln!`, which panics when that stream is full.
         .log_internal_errors(false);

@@ -58,6 +58,7 @@ impl Stop {
 #[must_use]
 pub fn run() -> ExitCode {
     tracing_subscriber::fmt()
+        .with_ansi(false)
         .with_writer(io::stderr)
         .with_env_filter(filter())
         .init();
