@@ -1,6 +1,6 @@
 //! Golden files: values and gradients that PyTorch computed in float64, to compare ours with.
 //!
-//! A file is `{format, source, cases: [...]}`; [`file`] has the fields of a case. Each case becomes two: the fused and the
+//! A file is `{format, source, cases: [...]}`; [`mod@file`] has the fields of a case. Each case becomes two: the fused and the
 //! composed form in f64 against the recorded numbers, within 1e-10 (absolute plus relative, NaN equal to NaN), and the
 //! fused form in f32 against the composed one in f64 at the same, rounded, inputs, within 1e-5. A case whose op or option
 //! is unknown here is skipped with the reason, so that a file may be ahead of the code.
