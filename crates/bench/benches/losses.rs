@@ -101,6 +101,16 @@ fn measure(criterion: &mut Criterion, rows: usize, classes: usize) -> Result<()>
     group.bench_function(BenchmarkId::new("ours backward()", &shape), |b| {
         b.iter(|| through_the_graph(|x| ours.forward(x, &targets), black_box(&variable)).unwrap())
     });
+    // What Candle's `backward` adds for the one edge of this graph, whoever computes the gradient.
+    group.bench_function(BenchmarkId::new("candle's zeros + add", &shape), |b| {
+        b.iter(|| {
+            logits
+                .zeros_like()
+                .unwrap()
+                .add(black_box(&logits))
+                .unwrap()
+        })
+    });
     group.bench_function(BenchmarkId::new("candle-nn", &shape), |b| {
         let loss = |x: &Tensor| candle_nn::loss::cross_entropy(x, &targets);
         b.iter(|| through_the_graph(loss, black_box(&variable)).unwrap())
