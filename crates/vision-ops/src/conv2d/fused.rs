@@ -1,9 +1,13 @@
 //! Convolution as a custom op. Backward needs nothing but the arguments.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
 use candle_simd::Isa;
 
+#[cfg(feature = "cuda")]
+use super::cuda_kernel;
 use super::{Conv2dGeometry, cpu_kernel};
 use crate::element::Element;
 use crate::tensor_access::{contiguous_slice, with_contiguous};
@@ -45,12 +49,7 @@ impl Conv2d {
             DType::F64 => self.forward_in::<f64>(x, weight, bias)?,
             other => return Err(Error::UnsupportedDTypeForOp(other, super::OP).bt()),
         };
-        let geometry = &self.geometry;
-        let (rows, columns) = geometry.output;
-        Ok((
-            storage,
-            Shape::from((geometry.batch, geometry.out_channels, rows, columns)),
-        ))
+        Ok((storage, self.geometry.result_shape()))
     }
 
     fn forward_in<F: Element>(
@@ -77,6 +76,10 @@ impl Conv2d {
         bias: Option<&Tensor>,
         upstream: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.backward_on_cuda(x, weight, bias, upstream);
+        }
         match x.dtype() {
             DType::F32 => self.backward_in::<f32>(x, weight, bias, upstream),
             DType::F64 => self.backward_in::<f64>(x, weight, bias, upstream),
@@ -116,6 +119,41 @@ impl Conv2d {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Conv2d {
+    fn forward_on_cuda(
+        &self,
+        x: (&CudaStorage, &Layout),
+        weight: (&CudaStorage, &Layout),
+        bias: Option<(&CudaStorage, &Layout)>,
+    ) -> Result<(CudaStorage, Shape)> {
+        let y = cuda_kernel::forward(&self.geometry, x, weight, bias)?;
+        Ok((y, self.geometry.result_shape()))
+    }
+
+    fn backward_on_cuda(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        upstream: &Tensor,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let geometry = &self.geometry;
+        let tracked = |tensor: &Tensor| tensor.track_op();
+        Ok([
+            tracked(x)
+                .then(|| cuda_kernel::backward_input(geometry, weight, upstream))
+                .transpose()?,
+            tracked(weight)
+                .then(|| cuda_kernel::backward_weight(geometry, x, upstream))
+                .transpose()?,
+            bias.is_some_and(tracked)
+                .then(|| cuda_kernel::backward_bias(geometry, upstream))
+                .transpose()?,
+        ])
+    }
+}
+
 impl CustomOp2 for Conv2d {
     fn name(&self) -> &'static str {
         super::OP
@@ -129,6 +167,17 @@ impl CustomOp2 for Conv2d {
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward((x, x_layout), (weight, weight_layout), None)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.forward_on_cuda((x, x_layout), (weight, weight_layout), None)
     }
 
     fn bwd(
@@ -158,6 +207,23 @@ impl CustomOp3 for Conv2d {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(
+            (x, x_layout),
+            (weight, weight_layout),
+            Some((bias, bias_layout)),
+        )
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.forward_on_cuda(
             (x, x_layout),
             (weight, weight_layout),
             Some((bias, bias_layout)),

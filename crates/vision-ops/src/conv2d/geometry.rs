@@ -1,10 +1,10 @@
 //! The sizes of one convolution, checked once.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Shape, Tensor};
 
 use super::Conv2dOptions;
 use crate::VisionOpError;
-use crate::element::DTYPES;
+use crate::element::dtypes;
 use crate::tensor_access::{check_companion, check_dtype, check_positive, dims4};
 
 /// All sizes of one convolution. Pairs are (rows, columns).
@@ -41,7 +41,7 @@ impl Conv2dGeometry {
             "(C_out, C_in / groups, kernel rows, kernel columns)",
             weight,
         )?;
-        check_dtype(op, "x", x, &DTYPES)?;
+        check_dtype(op, "x", x, dtypes(x.device()))?;
         check_companion(op, "weight", weight, "x", x)?;
         check_positive(op, "stride", stride)?;
         check_positive(op, "dilation", dilation)?;
@@ -109,6 +109,12 @@ impl Conv2dGeometry {
             ),
             options,
         })
+    }
+
+    /// The result's shape.
+    pub(crate) fn result_shape(&self) -> Shape {
+        let (rows, columns) = self.output;
+        Shape::from((self.batch, self.out_channels, rows, columns))
     }
 
     /// Elements of one input image.

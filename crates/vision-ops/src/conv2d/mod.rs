@@ -9,6 +9,8 @@
 
 pub mod composed;
 mod cpu_kernel;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda_kernel;
 mod fused;
 mod geometry;
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod tests;
 
 use candle_core::{Result, Tensor};
 
+use crate::element::has_kernels;
 pub(crate) use cpu_kernel::{backward_input, backward_weight, forward};
 pub(crate) use geometry::Conv2dGeometry;
 
@@ -57,8 +60,8 @@ impl Default for Conv2dOptions {
 /// `OH = (H + 2 * padding.0 - dilation.0 * (KH - 1) - 1) / stride.0 + 1` rounded down, and OW alike. All tensors are f32 or
 /// all are f64, in any layout. See the [module](self) for the formula.
 ///
-/// On the CPU this is one custom op that gives the same bits for any number of threads; elsewhere it is
-/// [`composed::conv2d`].
+/// On the CPU this is one custom op that gives the same bits for any number of threads; on CUDA, with the feature `cuda`, one
+/// around candle's matrix product; elsewhere it is [`composed::conv2d`].
 ///
 /// # Errors
 ///
@@ -89,7 +92,7 @@ pub fn conv2d(
     options: Conv2dOptions,
 ) -> Result<Tensor> {
     let geometry = Conv2dGeometry::new(OP, x, weight, bias, options)?;
-    if x.device().is_cpu() {
+    if has_kernels(x.device()) {
         fused::apply(x, weight, bias, geometry)
     } else {
         composed::conv2d(x, weight, bias, options)

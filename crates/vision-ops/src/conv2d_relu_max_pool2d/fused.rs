@@ -2,7 +2,11 @@
 
 use std::sync::OnceLock;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
+#[cfg(feature = "cuda")]
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
 use candle_simd::Isa;
 
@@ -22,6 +26,8 @@ struct Conv2dReluMaxPool2d {
     /// The index of each result's winner in its window, row-major; the register-blocked kernels leave room between
     /// images.
     winners: OnceLock<Vec<u8>>,
+    #[cfg(feature = "cuda")]
+    cuda_winners: OnceLock<CudaSlice<u8>>,
 }
 
 pub(super) fn apply(
@@ -36,6 +42,8 @@ pub(super) fn apply(
         plan,
         isa: Isa::active(),
         winners: OnceLock::new(),
+        #[cfg(feature = "cuda")]
+        cuda_winners: OnceLock::new(),
     };
     x.contiguous()?
         .apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
@@ -107,9 +115,7 @@ impl Conv2dReluMaxPool2d {
         result: &Tensor,
         upstream: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
-        let winners = self.winners.get().ok_or_else(|| {
-            Error::Msg(format!("{}: backward was called before forward", super::OP))
-        })?;
+        let winners = self.winners.get().ok_or_else(too_early)?;
         let wanted = Wanted {
             x: x.track_op(),
             weight: weight.track_op(),
@@ -178,6 +184,10 @@ impl Conv2dReluMaxPool2d {
     }
 }
 
+fn too_early() -> Error {
+    Error::Msg(format!("{}: backward was called before forward", super::OP))
+}
+
 impl CustomOp3 for Conv2dReluMaxPool2d {
     fn name(&self) -> &'static str {
         super::OP
@@ -198,9 +208,23 @@ impl CustomOp3 for Conv2dReluMaxPool2d {
             DType::F64 => self.forward::<f64>(x, weight, bias)?,
             other => return Err(Error::UnsupportedDTypeForOp(other, super::OP).bt()),
         };
-        let Geometry { conv, pool } = &self.geometry;
-        let shape = (conv.batch, conv.out_channels, pool.output.0, pool.output.1);
-        Ok((storage, Shape::from(shape)))
+        Ok((storage, self.geometry.result_shape()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (x, weight, bias) = ((x, x_layout), (weight, weight_layout), (bias, bias_layout));
+        let (y, winners) = super::cuda_kernel::forward(&self.geometry, x, weight, bias)?;
+        let _ = self.cuda_winners.set(winners);
+        Ok((y, self.geometry.result_shape()))
     }
 
     fn bwd(
@@ -211,6 +235,14 @@ impl CustomOp3 for Conv2dReluMaxPool2d {
         result: &Tensor,
         upstream: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let winners = self.cuda_winners.get().ok_or_else(too_early)?;
+            let arguments = [x, weight, bias];
+            let [x, weight, bias] =
+                super::cuda_kernel::backward(&self.geometry, winners, arguments, result, upstream)?;
+            return Ok((x, weight, bias));
+        }
         let [x, weight, bias] = match x.dtype() {
             DType::F32 => self.backward::<f32>(x, weight, bias, result, upstream)?,
             DType::F64 => self.backward::<f64>(x, weight, bias, result, upstream)?,

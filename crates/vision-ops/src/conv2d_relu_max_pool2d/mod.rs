@@ -12,16 +12,19 @@
 
 pub mod composed;
 mod cpu_kernel;
+#[cfg(feature = "cuda")]
+mod cuda_kernel;
 mod fused;
 mod plan;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Shape, Tensor};
 
 pub use plan::{Plan, plan};
 
 use crate::conv2d::{Conv2dGeometry, Conv2dOptions, conv2d};
+use crate::element::has_kernels;
 use crate::max_pool2d::{PoolGeometry, max_pool2d};
 use crate::relu::relu;
 
@@ -48,6 +51,12 @@ impl Geometry {
         Ok(Self { conv, pool })
     }
 
+    /// The result's shape.
+    fn result_shape(&self) -> Shape {
+        let (rows, columns) = self.pool.output;
+        Shape::from((self.conv.batch, self.conv.out_channels, rows, columns))
+    }
+
     /// Results of one channel of one image.
     fn pooled(&self) -> usize {
         self.pool.output.0 * self.pool.output.1
@@ -57,10 +66,12 @@ impl Geometry {
 /// `max_pool2d(relu(conv2d(x, weight, bias, options)), pool_kernel, pool_stride)` in one op.
 ///
 /// `x` is (N, C_in, H, W), `weight` (C_out, C_in / groups, KH, KW), `bias` (C_out); the result is (N, C_out, PH, PW), the
-/// shape that the two ops give one after the other. All tensors are f32 or all are f64, in any layout. See the
+/// shape that the two ops give one after the other. All tensors are f32 or all are f64 (on CUDA f16 and
+/// bf16 too), in any layout. See the
 /// [module](self) for what is saved and the choice among equal maxima.
 ///
-/// On the CPU this is one custom op that gives the same bits for any number of threads; elsewhere it is
+/// On the CPU this is one custom op that gives the same bits for any number of threads; on CUDA, with the feature `cuda`, one
+/// around candle's matrix product, or three ops where the window has more than 256 elements; elsewhere it is
 /// [`composed::conv2d_relu_max_pool2d`].
 ///
 /// # Errors
@@ -91,7 +102,7 @@ pub fn conv2d_relu_max_pool2d(
     pool_stride: (usize, usize),
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x, weight, bias, options, pool_kernel, pool_stride)?;
-    if !x.device().is_cpu() {
+    if !has_kernels(x.device()) {
         return composed::conv2d_relu_max_pool2d(
             x,
             weight,
@@ -101,7 +112,7 @@ pub fn conv2d_relu_max_pool2d(
             pool_stride,
         );
     }
-    match plan::choose(&geometry, x.dtype()) {
+    match plan::choose(&geometry, x) {
         Plan::Separate => {
             let map = relu(&conv2d(x, weight, Some(bias), options)?)?;
             max_pool2d(&map, pool_kernel, pool_stride)

@@ -22,7 +22,8 @@ pub enum Plan {
     Separate,
 }
 
-/// Which implementation a call with these arguments takes on the CPU.
+/// Which implementation a call with these arguments takes on the CPU, and on CUDA with the feature `cuda`, which knows
+/// [`Plan::General`] and [`Plan::Separate`] alone.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -51,15 +52,17 @@ pub fn plan(
     pool_stride: (usize, usize),
 ) -> Result<Plan> {
     let geometry = Geometry::new(x, weight, bias, options, pool_kernel, pool_stride)?;
-    Ok(choose(&geometry, x.dtype()))
+    Ok(choose(&geometry, x))
 }
 
-pub(super) fn choose(geometry: &Geometry, dtype: DType) -> Plan {
-    let isa = Isa::active();
+pub(super) fn choose(geometry: &Geometry, x: &Tensor) -> Plan {
+    let (isa, dtype) = (Isa::active(), x.dtype());
     let plan = if geometry.pool.window() > 256 {
         Plan::Separate
-    } else {
+    } else if x.device().is_cpu() {
         register_blocked(isa, geometry, dtype).unwrap_or(Plan::General)
+    } else {
+        Plan::General
     };
     tracing::trace!(?plan, ?isa, ?geometry, ?dtype, "conv2d_relu_max_pool2d");
     plan

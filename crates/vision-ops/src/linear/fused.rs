@@ -1,5 +1,7 @@
 //! The dense layer as a custom op. Backward reads from the result what relu cut off.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
 use candle_simd::Isa;
@@ -49,11 +51,26 @@ impl Linear {
             DType::F64 => self.forward_in::<f64>(x, weight, bias)?,
             other => return Err(Error::UnsupportedDTypeForOp(other, super::OP).bt()),
         };
-        let mut shape = x.1.dims().to_vec();
+        Ok((storage, self.result_shape(x.1)))
+    }
+
+    fn result_shape(&self, x: &Layout) -> Shape {
+        let mut shape = x.dims().to_vec();
         if let Some(last) = shape.last_mut() {
             *last = self.sizes.outputs;
         }
-        Ok((storage, Shape::from(shape)))
+        Shape::from(shape)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn forward_on_cuda(
+        &self,
+        x: (&CudaStorage, &Layout),
+        weight: (&CudaStorage, &Layout),
+        bias: Option<(&CudaStorage, &Layout)>,
+    ) -> Result<(CudaStorage, Shape)> {
+        let y = super::cuda_kernel::forward(self.sizes, x, weight, bias, self.relu)?;
+        Ok((y, self.result_shape(x.1)))
     }
 
     fn forward_in<F: Element>(
@@ -82,6 +99,11 @@ impl Linear {
         result: &Tensor,
         upstream: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let relu = self.relu.then_some(result);
+            return super::cuda_kernel::backward(self.sizes, x, weight, bias, relu, upstream);
+        }
         match x.dtype() {
             DType::F32 => self.backward_in::<f32>(x, weight, bias, result, upstream),
             DType::F64 => self.backward_in::<f64>(x, weight, bias, result, upstream),
@@ -152,6 +174,17 @@ impl CustomOp2 for Linear {
         self.forward((x, x_layout), (weight, weight_layout), None)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.forward_on_cuda((x, x_layout), (weight, weight_layout), None)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -179,6 +212,23 @@ impl CustomOp3 for Linear {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(
+            (x, x_layout),
+            (weight, weight_layout),
+            Some((bias, bias_layout)),
+        )
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.forward_on_cuda(
             (x, x_layout),
             (weight, weight_layout),
             Some((bias, bias_layout)),

@@ -7,6 +7,8 @@
 
 pub mod composed;
 mod cpu_kernel;
+#[cfg(feature = "cuda")]
+mod cuda_kernel;
 mod fused;
 #[cfg(test)]
 mod tests;
@@ -14,18 +16,19 @@ mod tests;
 use candle_core::{Result, Tensor};
 
 use crate::VisionOpError;
-use crate::element::DTYPES;
+use crate::element::{dtypes, has_kernels};
 use crate::tensor_access::{check_companion, check_dtype};
 
 const OP: &str = "linear";
 
 /// A dense layer: `x` (..., I) times the transpose of `weight` (O, I), plus `bias` (O), then relu where `relu` is set.
 ///
-/// The result has shape (..., O). All tensors are f32 or all are f64, in any layout. See the [module](self) for the
+/// The result has shape (..., O). All tensors are f32 or all are f64 (on CUDA f16 and
+/// bf16 too), in any layout. See the [module](self) for the
 /// formula.
 ///
-/// On the CPU this is one custom op that gives the same bits for any number of threads; elsewhere, and for weights too
-/// large for a cache to hold, it is [`composed::linear`].
+/// On the CPU this is one custom op that gives the same bits for any number of threads, but for weights too large for a cache
+/// to hold; on CUDA, with the feature `cuda`, one around candle's matrix product. Else it is [`composed::linear`].
 ///
 /// # Errors
 ///
@@ -50,7 +53,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, relu: bool) ->
     let sizes = check(x, weight, bias)?;
     // Without blocking over the depth, a weight that leaves the second-level cache is read again for every few rows.
     const LARGEST_WEIGHT: usize = 1 << 18;
-    if !x.device().is_cpu() || sizes.inputs * sizes.outputs > LARGEST_WEIGHT {
+    let too_large = x.device().is_cpu() && sizes.inputs * sizes.outputs > LARGEST_WEIGHT;
+    if !has_kernels(x.device()) || too_large {
         return composed::linear(x, weight, bias, relu);
     }
     fused::apply(x, weight, bias, relu, sizes)
@@ -65,7 +69,7 @@ struct Sizes {
 }
 
 fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Sizes> {
-    check_dtype(OP, "x", x, &DTYPES)?;
+    check_dtype(OP, "x", x, dtypes(x.device()))?;
     check_companion(OP, "weight", weight, "x", x)?;
     let &[outputs, inputs] = weight.dims() else {
         return Err(VisionOpError::Rank {

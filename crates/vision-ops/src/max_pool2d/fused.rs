@@ -2,12 +2,16 @@
 
 use std::sync::OnceLock;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Error, Layout, Result, Shape, Tensor};
 use half::{bf16, f16};
 
 use super::PoolGeometry;
 use super::cpu_kernel::{self, PoolElement, WindowIndex};
+#[cfg(feature = "cuda")]
+use crate::cuda_kernel::OnDevice;
 use crate::tensor_access::with_contiguous;
 
 /// The winner of each window, in row-major order of the result, as an index inside the window.
@@ -21,6 +25,8 @@ struct MaxPool2d {
     geometry: PoolGeometry,
     /// Filled by forward when `x` tracks a gradient.
     winners: OnceLock<Winners>,
+    #[cfg(feature = "cuda")]
+    cuda_winners: OnceLock<super::cuda_kernel::Winners>,
     keep_winners: bool,
 }
 
@@ -28,6 +34,8 @@ pub(super) fn apply(x: &Tensor, geometry: PoolGeometry) -> Result<Tensor> {
     x.apply_op1(MaxPool2d {
         geometry,
         winners: OnceLock::new(),
+        #[cfg(feature = "cuda")]
+        cuda_winners: OnceLock::new(),
         keep_winners: x.track_op(),
     })
 }
@@ -59,10 +67,7 @@ impl MaxPool2d {
     }
 
     fn backward<T: PoolElement>(&self, x: &Tensor, upstream: &Tensor) -> Result<Tensor> {
-        let winners = self
-            .winners
-            .get()
-            .ok_or_else(|| Error::Msg("max_pool2d: backward was called before forward".into()))?;
+        let winners = self.winners.get().ok_or_else(too_early)?;
         let grad: Vec<T> = with_contiguous(upstream, |upstream| match winners {
             Winners::U8(winners) => cpu_kernel::backward(upstream, winners, &self.geometry),
             Winners::U16(winners) => cpu_kernel::backward(upstream, winners, &self.geometry),
@@ -70,6 +75,27 @@ impl MaxPool2d {
         })?;
         Tensor::from_vec(grad, x.shape(), x.device())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward(&self, x: &Tensor, upstream: &Tensor) -> Result<Tensor> {
+        use super::cuda_kernel::backward;
+        let winners = self.cuda_winners.get().ok_or_else(too_early)?;
+        OnDevice::new(super::OP, |upstream: (&CudaStorage, &Layout)| {
+            let grad = backward(upstream.0, upstream.1, winners, &self.geometry)?;
+            Ok((grad, x.shape().clone()))
+        })
+        .of(&upstream.contiguous()?)
+    }
+
+    fn result_shape(&self, layout: &Layout) -> Result<Shape> {
+        let (batch, channels, _, _) = layout.shape().dims4()?;
+        let (rows, columns) = self.geometry.output;
+        Ok(Shape::from((batch, channels, rows, columns)))
+    }
+}
+
+fn too_early() -> Error {
+    Error::Msg(format!("{}: backward was called before forward", super::OP))
 }
 
 impl CustomOp1 for MaxPool2d {
@@ -85,14 +111,26 @@ impl CustomOp1 for MaxPool2d {
             CpuStorage::BF16(x) => self.forward(x, layout)?,
             other => return Err(Error::UnsupportedDTypeForOp(other.dtype(), self.name()).bt()),
         };
-        let (batch, channels, _, _) = layout.shape().dims4()?;
-        let (rows, columns) = self.geometry.output;
-        Ok((result, Shape::from((batch, channels, rows, columns))))
+        Ok((result, self.result_shape(layout)?))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (values, winners) =
+            super::cuda_kernel::forward(x, layout, &self.geometry, self.keep_winners)?;
+        if let Some(winners) = winners {
+            let _ = self.cuda_winners.set(winners);
+        }
+        Ok((values, self.result_shape(layout)?))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, upstream: &Tensor) -> Result<Option<Tensor>> {
         if !x.track_op() {
             return Ok(None);
+        }
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.cuda_backward(x, upstream).map(Some);
         }
         let grad = match x.dtype() {
             DType::F32 => self.backward::<f32>(x, upstream)?,
