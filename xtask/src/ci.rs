@@ -1,28 +1,31 @@
 //! `cargo xtask ci`: what CI runs, cheapest first.
 
+use crate::cuda_build::CudaBuild;
 use crate::exit::{self, Failure};
+use crate::features;
 use crate::tools;
 use std::ffi::OsString;
 use std::process::Command;
 use std::time::Instant;
 
-/// One step: a name to call it by, what it proves, and the command.
+/// One step: a name to call it by, what it proves, and how.
 struct Step {
     name: &'static str,
     proves: &'static str,
-    command: fn() -> Command,
+    run: fn() -> Result<(), Failure>,
 }
 
-const STEPS: [Step; 8] = [
+/// The steps from `cuda-clippy` on compile with CUDA, which takes nvcc for some minutes the first time, and need no GPU.
+const STEPS: [Step; 12] = [
     Step {
         name: "fmt",
         proves: "the code is formatted",
-        command: || cargo(&["fmt", "--all", "--check"]),
+        run: || cargo(&["fmt", "--all", "--check"]),
     },
     Step {
         name: "clippy",
         proves: "no lint warns, in any target",
-        command: || {
+        run: || {
             cargo(&[
                 "clippy",
                 "--release",
@@ -36,40 +39,34 @@ const STEPS: [Step; 8] = [
     },
     Step {
         name: "features",
-        proves: "the data crate builds without the hub",
-        command: || {
-            cargo(&[
-                "check",
-                "--release",
-                "--package",
-                "fashion-mnist",
-                "--no-default-features",
-            ])
-        },
+        proves: "every crate with features builds without any and with each alone",
+        run: features::check,
     },
     Step {
         name: "data",
         proves: "the data set is here, or can be fetched, and its checksums hold",
-        command: || xtask("data"),
+        run: || xtask("data"),
     },
     Step {
         name: "test",
         proves: "every unit, integration and documentation test passes",
-        command: || cargo(&["test", "--release", "--workspace", "--no-fail-fast"]),
+        run: || cargo(&["test", "--release", "--workspace", "--no-fail-fast"]),
     },
     Step {
         name: "doc",
         proves: "the documentation builds and its links lead somewhere",
-        command: || {
-            let mut command = cargo(&["doc", "--release", "--workspace", "--no-deps"]);
-            command.env("RUSTDOCFLAGS", "--deny warnings");
+        run: || {
+            let mut command = tools::cargo();
             command
+                .args(["doc", "--release", "--workspace", "--no-deps"])
+                .env("RUSTDOCFLAGS", "--deny warnings");
+            succeed(command)
         },
     },
     Step {
         name: "package",
         proves: "the published crates package and build from what they package",
-        command: || {
+        run: || {
             let mut arguments = vec!["package", "--allow-dirty"];
             for package in PUBLISHED {
                 arguments.extend(["--package", package]);
@@ -80,12 +77,39 @@ const STEPS: [Step; 8] = [
     Step {
         name: "verify-grads",
         proves: "every gradient check and golden value holds",
-        command: || xtask("verify-grads"),
+        run: || xtask("verify-grads"),
+    },
+    Step {
+        name: "cuda-clippy",
+        proves: "no lint warns with the feature cuda, in any target",
+        run: || {
+            let build = CudaBuild::new()?;
+            let mut command = build.cargo();
+            command
+                .args(build.arguments("clippy", &["--all-targets"]))
+                .args(["--", "--deny", "warnings"]);
+            succeed(command)
+        },
+    },
+    Step {
+        name: "cuda-features",
+        proves: "every published crate builds with the feature cuda alone",
+        run: features::check_cuda,
+    },
+    Step {
+        name: "kernels",
+        proves: "ptxas spills no register of a kernel in f32 or narrower",
+        run: || xtask("kernels"),
+    },
+    Step {
+        name: "emulated-tests",
+        proves: "the CUDA backend holds on an emulated driver, which is no evidence of a real GPU",
+        run: || xtask("emulated-tests"),
     },
 ];
 
 /// The crates that other projects depend on.
-const PUBLISHED: [&str; 4] = [
+pub(crate) const PUBLISHED: [&str; 4] = [
     "candle-simd",
     "candle-losses",
     "candle-gradcheck",
@@ -98,7 +122,7 @@ fn help() -> String {
          Runs every step in this order and stops at the first that fails; with names, those steps alone.\n\n",
     );
     for step in &STEPS {
-        text.push_str(&format!("  {:<14}{}\n", step.name, step.proves));
+        text.push_str(&format!("  {:<16}{}\n", step.name, step.proves));
     }
     text
 }
@@ -124,16 +148,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
     for step in chosen {
         exit::note(&format!("== {}: {}", step.name, step.proves));
         let start = Instant::now();
-        let status = (step.command)()
-            .current_dir(tools::root())
-            .status()
-            .map_err(|error| Failure::run(format!("cannot start step '{}': {error}", step.name)))?;
-        if !status.success() {
-            return Err(Failure::check(format!(
-                "step '{}' failed ({status})",
-                step.name
-            )));
-        }
+        (step.run)().map_err(|failure| failure.within(&format!("step '{}'", step.name)))?;
         summary.push(format!(
             "{} {:.0} s",
             step.name,
@@ -144,15 +159,25 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn cargo(arguments: &[&str]) -> Command {
+/// Runs a command at the root; any status but success is a failed check.
+pub(crate) fn succeed(mut command: Command) -> Result<(), Failure> {
+    let status = command
+        .current_dir(tools::root())
+        .status()
+        .map_err(|error| Failure::run(format!("cannot start cargo: {error}")))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::check(status.to_string()))
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), Failure> {
     let mut command = tools::cargo();
     command.args(arguments);
-    command
+    succeed(command)
 }
 
 /// A command of this program, which builds what it needs.
-fn xtask(command: &str) -> Command {
-    let mut program = tools::cargo();
-    program.args(["run", "--quiet", "--package", "xtask", "--", command]);
-    program
+fn xtask(command: &str) -> Result<(), Failure> {
+    cargo(&["run", "--quiet", "--package", "xtask", "--", command])
 }

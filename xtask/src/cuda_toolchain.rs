@@ -77,6 +77,9 @@ const LIBRARIES: [Library; 5] = [
     },
 ];
 
+/// The variable that candle's build and ours take the compute capability from.
+const COMPUTE_CAPABILITY: &str = "CUDA_COMPUTE_CAP";
+
 /// PTX of compute capability 9.0 (H100) unless the caller or the machine's own GPU says otherwise.
 const DEFAULT_COMPUTE_CAPABILITY: &str = "90";
 
@@ -99,6 +102,66 @@ struct Options {
     bundled: bool,
     runtime: bool,
     json: bool,
+}
+
+/// What another command sets for a build or a compiler of its own.
+pub(crate) struct Environment {
+    variables: Vec<(&'static str, String)>,
+    /// nvcc itself.
+    pub(crate) nvcc: PathBuf,
+    /// The release, as `13.0`.
+    pub(crate) version: String,
+    /// The compute capability that `--features cuda` builds compile for.
+    pub(crate) compute_capability: String,
+    /// Link stubs of CUDA's libraries, the driver's among them.
+    pub(crate) stubs: PathBuf,
+}
+
+impl Environment {
+    /// The same for another compute capability.
+    pub(crate) fn with_compute_capability(mut self, capability: &str) -> Self {
+        for (name, value) in &mut self.variables {
+            if *name == COMPUTE_CAPABILITY {
+                capability.clone_into(value);
+            }
+        }
+        capability.clone_into(&mut self.compute_capability);
+        self
+    }
+
+    /// Sets the variables for a command.
+    pub(crate) fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// The environment of a `--features cuda` build: what this command would print.
+pub(crate) fn environment_of_builds() -> Result<Environment, Failure> {
+    let toolchain = prepare(&Options::default())?;
+    for note in &toolchain.notes {
+        exit::note(&format!("note: {note}"));
+    }
+    Ok(Environment {
+        variables: environment(&toolchain)
+            .into_iter()
+            .map(|(name, value, is_list)| (name, if_list(name, value, is_list)))
+            .collect(),
+        nvcc: toolchain.home.join("bin/nvcc"),
+        version: format!("{}.{}", toolchain.version.0, toolchain.version.1),
+        compute_capability: compute_capability(),
+        stubs: toolchain.stubs,
+    })
+}
+
+/// The folder of the real cuBLAS, cuRAND and CUDA runtime, brought from PyPI unless they are here.
+pub(crate) fn runtime_libraries() -> Result<PathBuf, Failure> {
+    let options = Options {
+        runtime: true,
+        ..Options::default()
+    };
+    prepare(&options)?
+        .runtime
+        .ok_or_else(|| Failure::run("the runtime libraries were asked for and not brought"))
 }
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
@@ -145,7 +208,10 @@ fn prepare(options: &Options) -> Result<Toolchain, Failure> {
     let (home, version, source) = match system {
         Some((home, version)) => (home, version, "system"),
         None => {
-            let home = bring(&folder, "cu13", &COMPILER, finish_compiler)?;
+            let home = match brought_before() {
+                Some(home) => home,
+                None => bring(&folder, "cu13", &COMPILER, finish_compiler)?,
+            };
             let version = nvcc_version(&home.join("bin/nvcc")).ok_or_else(|| {
                 Failure::run(format!(
                     "{} does not start; delete {} and run this again",
@@ -161,7 +227,12 @@ fn prepare(options: &Options) -> Result<Toolchain, Failure> {
         "system" => 1,
         _ => LIBRARIES.len(),
     };
-    let stubs = cuda_stubs::prepare(&folder, &LIBRARIES, stubbed)?;
+    // Beside the compiler that the environment names, should that lie in another target folder.
+    let beside = match (source, home.parent()) {
+        ("pypi", Some(parent)) => parent,
+        _ => &folder,
+    };
+    let stubs = cuda_stubs::prepare(beside, &LIBRARIES, stubbed)?;
     let runtime = if options.runtime {
         Some(bring(&folder, "runtime-cu13", &RUNTIME, finish_runtime)?.join("lib"))
     } else {
@@ -180,11 +251,22 @@ fn prepare(options: &Options) -> Result<Toolchain, Failure> {
 
 /// `target/cuda-toolchain`, where cargo's target folder is.
 fn folder() -> PathBuf {
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(target) => std::path::absolute(&target).unwrap_or_else(|_| target.into()),
-        None => tools::root().join("target"),
-    };
-    target.join("cuda-toolchain")
+    tools::target_folder().join("cuda-toolchain")
+}
+
+/// What an earlier call brought into whichever target folder, where `CUDA_HOME` names it: a change of that variable would
+/// build candle anew.
+fn brought_before() -> Option<PathBuf> {
+    let home = PathBuf::from(std::env::var_os("CUDA_HOME")?);
+    is_brought(&home, &COMPILER).then_some(home)
+}
+
+/// Whether `home` holds these very packages, whole.
+fn is_brought(home: &Path, packages: &[&str]) -> bool {
+    fs::read_to_string(home.join("bundled.json"))
+        .ok()
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
+        .is_some_and(|value| value["packages"] == json!(packages))
 }
 
 /// The toolkit that the environment names or PATH holds, if it can be used.
@@ -297,11 +379,7 @@ fn bring(
     finish: fn(&Path) -> std::io::Result<()>,
 ) -> Result<PathBuf, Failure> {
     let home = folder.join(name);
-    let stamp = home.join("bundled.json");
-    if let Ok(text) = fs::read_to_string(&stamp)
-        && let Ok(value) = serde_json::from_str::<serde_json::Value>(&text)
-        && value["packages"] == json!(packages)
-    {
+    if is_brought(&home, packages) {
         return Ok(home);
     }
     let python = python()?;
@@ -520,7 +598,7 @@ fn remove(folder: &Path) -> Result<(), Failure> {
 
 /// The compute capability to compile for: the caller's, else that of the first GPU here, else an H100's.
 fn compute_capability() -> String {
-    if let Ok(set) = std::env::var("CUDA_COMPUTE_CAP")
+    if let Ok(set) = std::env::var(COMPUTE_CAPABILITY)
         && !set.is_empty()
     {
         return set;
@@ -547,7 +625,7 @@ fn environment(toolchain: &Toolchain) -> Vec<(&'static str, String, bool)> {
     let mut variables = vec![
         ("CUDA_HOME", path(&toolchain.home), false),
         ("CUDA_PATH", path(&toolchain.home), false),
-        ("CUDA_COMPUTE_CAP", compute_capability(), false),
+        (COMPUTE_CAPABILITY, compute_capability(), false),
         ("PATH", path(&toolchain.home.join("bin")), true),
         // Searched by the C compiler that links, after every folder that a build script names.
         ("LIBRARY_PATH", path(&toolchain.stubs), true),
@@ -558,14 +636,29 @@ fn environment(toolchain: &Toolchain) -> Vec<(&'static str, String, bool)> {
     variables
 }
 
+/// `value`, in front of what the variable holds already if it is a list.
+fn if_list(name: &str, value: String, is_list: bool) -> String {
+    if is_list {
+        prepended(name, &value)
+    } else {
+        value
+    }
+}
+
 /// `value` in front of the present value of the list variable `name`, once.
 fn prepended(name: &str, value: &str) -> String {
     match std::env::var(name) {
-        Ok(present) if !present.is_empty() => {
-            let rest: Vec<_> = present.split(':').filter(|part| *part != value).collect();
-            format!("{value}:{}", rest.join(":"))
+        Ok(present) => {
+            // An empty part would stand for the current folder.
+            let rest = present
+                .split(':')
+                .filter(|part| *part != value && !part.is_empty());
+            std::iter::once(value)
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join(":")
         }
-        _ => value.to_owned(),
+        Err(_) => value.to_owned(),
     }
 }
 
@@ -574,11 +667,7 @@ fn as_shell(toolchain: &Toolchain) -> String {
     environment(toolchain)
         .into_iter()
         .map(|(name, value, is_list)| {
-            let value = if is_list {
-                prepended(name, &value)
-            } else {
-                value
-            };
+            let value = if_list(name, value, is_list);
             format!("export {name}={}\n", quote(&value))
         })
         .collect()
@@ -587,14 +676,7 @@ fn as_shell(toolchain: &Toolchain) -> String {
 fn as_json(toolchain: &Toolchain) -> String {
     let environment: serde_json::Map<_, _> = environment(toolchain)
         .into_iter()
-        .map(|(name, value, is_list)| {
-            let value = if is_list {
-                prepended(name, &value)
-            } else {
-                value
-            };
-            (name.to_owned(), value.into())
-        })
+        .map(|(name, value, is_list)| (name.to_owned(), if_list(name, value, is_list).into()))
         .collect();
     let value = json!({
         "cuda_home": toolchain.home,

@@ -35,6 +35,12 @@ impl Failure {
         }
     }
 
+    /// The same failure, said of something that contains it.
+    pub(crate) fn within(mut self, what: &str) -> Self {
+        self.message = format!("{what} failed: {}", self.message);
+        self
+    }
+
     /// Prints the message to standard error and turns into the process's exit code.
     pub(crate) fn report(self) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: {}", self.message);

@@ -6,9 +6,17 @@
 
 mod bench;
 mod ci;
+mod cuda_build;
 mod cuda_stubs;
 mod cuda_toolchain;
+mod emulated_tests;
 mod exit;
+mod features;
+mod gpu_check;
+mod gpu_report;
+mod gpu_run;
+mod kernels;
+mod table;
 mod tools;
 
 use exit::Failure;
@@ -36,6 +44,9 @@ Measure it:
 
 Use a GPU:
   cuda-toolchain     find or bring nvcc 13.0 and print the environment of a `--features cuda` build
+  kernels            registers, shared memory and spills of every CUDA kernel, as ptxas reports them
+  emulated-tests     the CUDA tests on an emulated driver; no evidence of a real GPU
+  gpu-check          build a folder that checks and measures everything on a machine with a GPU
 
 Exit codes: 0 ok, 1 run error, 2 usage, 3 bad data, 4 diverged, 5 a check failed, 130 interrupted.
 ";
@@ -68,6 +79,11 @@ fn run(command: Option<&str>, arguments: &[std::ffi::OsString]) -> Result<(), Fa
         Some("ci") => ci::run(arguments),
         Some("bench") => bench::run(arguments),
         Some("cuda-toolchain") => cuda_toolchain::run(arguments),
+        Some("kernels") => kernels::run(arguments),
+        Some("emulated-tests") => emulated_tests::run(arguments),
+        Some("gpu-check") => gpu_check::run(arguments),
+        // What the folder of `gpu-check` calls on the machine with the GPU.
+        Some("gpu-run") => gpu_run::run(arguments),
         Some(name) => match FORWARDED.iter().find(|(command, _)| *command == name) {
             // `verify-grads` is a binary of its own; the trainer's commands are subcommands.
             Some((_, package @ "verify-grads")) => tools::become_binary(package, arguments.iter()),

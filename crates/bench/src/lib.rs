@@ -3,6 +3,8 @@
 //! A benchmark's group is the operation, its function the implementation and its parameter the shape. The scripts in
 //! `python/` print the same three names, so that `cargo xtask bench` can set all of them side by side in one table.
 
+pub mod lenet5;
+
 use candle_core::{Device, Result, Tensor};
 use std::path::Path;
 

@@ -49,7 +49,12 @@ impl DeviceChoice {
                 ))
             }),
             Self::Auto => Ok(cuda(0).unwrap_or_else(|reason| {
-                tracing::debug!("--device auto takes the CPU: {reason}");
+                // Whoever built with CUDA wanted it, and is told aloud.
+                if candle_core::utils::cuda_is_available() {
+                    tracing::warn!("--device auto takes the CPU: {reason}");
+                } else {
+                    tracing::debug!("--device auto takes the CPU: {reason}");
+                }
                 Device::Cpu
             })),
         }

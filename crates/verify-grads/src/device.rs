@@ -43,7 +43,10 @@ impl Choice {
             // `Device::cuda_if_available` asks the build only and fails on a machine without a GPU.
             Self::Auto if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(0)
                 .unwrap_or_else(|error| {
-                    tracing::info!(%error, "no usable GPU, taking the CPU");
+                    // Whoever built with CUDA wanted it: said aloud, and without the backtrace that Candle may append.
+                    let reason = error.to_string();
+                    let reason = reason.lines().next().unwrap_or_default();
+                    tracing::warn!("--device auto takes the CPU: {reason}");
                     Device::Cpu
                 })),
             Self::Auto => Ok(Device::Cpu),

@@ -40,7 +40,11 @@ pub(crate) fn run(command: &mut Command, what: &Path) -> Result<(), Error> {
 }
 
 /// Does `work` for each item on all processors, and returns the results in order.
-pub(crate) fn in_parallel<T: Sync, R: Send>(
+///
+/// # Errors
+///
+/// The error of the first item, in their order, whose work failed.
+pub fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, Error> + Sync,
 ) -> Result<Vec<R>, Error> {

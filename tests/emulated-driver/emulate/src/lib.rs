@@ -12,6 +12,7 @@ mod link;
 mod source;
 mod toolkit;
 
+pub use compile::in_parallel;
 pub use error::Error;
 pub use source::{Barrier, BarrierKind};
 pub use toolkit::{candle_kernels, project_kernels, workspace_root};
@@ -120,17 +121,24 @@ impl Emulator {
     ///
     /// As [`Self::build`].
     pub fn build_library(&self, kernels: &Kernels, checks: Checks) -> Result<PathBuf, Error> {
-        let _lock = self.cache.lock()?;
-        let built = compile::kernels(
-            &self.toolkit,
-            &self.cache,
-            std::slice::from_ref(kernels),
-            checks,
-        )?;
-        built
+        self.build_libraries(std::slice::from_ref(kernels), checks)?
             .into_iter()
             .next()
             .ok_or_else(|| Error::new("nothing was built"))
+    }
+
+    /// Builds a library for each of `kernels`, several at a time, and returns their paths in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::build`].
+    pub fn build_libraries(
+        &self,
+        kernels: &[Kernels],
+        checks: Checks,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let _lock = self.cache.lock()?;
+        compile::kernels(&self.toolkit, &self.cache, kernels, checks)
     }
 
     /// The barriers of a kernel file, in the order of the preprocessed text. A macro that is used twice counts twice.

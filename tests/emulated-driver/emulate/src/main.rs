@@ -3,7 +3,7 @@
 use emulate::{Checks, Emulator, Error, Kernels};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Output};
 
 const HELP: &str = "\
 Usage: emulate COMMAND [--plain] [--order ORDER] [FILE.cu...] [-- PROGRAM [ARGUMENTS...]]
@@ -126,78 +126,89 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         eprintln!("error: cannot start {}: {error}", arguments.program[0]);
         return Ok(ExitCode::FAILURE);
     }
-    mutants(&emulator, &files, arguments.checks, program)
+    mutants(&emulator, &files, arguments.checks, &program)
 }
 
-/// Runs the program with every barrier left out in turn.
+/// One barrier left out, and how the program took it.
+struct Mutant {
+    name: String,
+    library: PathBuf,
+}
+
+/// Runs the program with every barrier left out in turn, on all processors.
 fn mutants(
     emulator: &Emulator,
     files: &[PathBuf],
     checks: Checks,
-    mut program: Command,
+    program: &Command,
 ) -> Result<ExitCode, Error> {
-    let mut status = |kernels: Option<&PathBuf>| {
-        match kernels {
-            Some(library) => program.env("CUDA_EMU_KERNELS", library),
-            None => program.env_remove("CUDA_EMU_KERNELS"),
-        };
-        program.output()
-    };
-    let name = |file: &PathBuf| {
-        file.file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
     // Else a program that fails anyway would prove nothing.
-    match status(None) {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => {
-            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
-            eprintln!(
-                "error: the program fails ({}) with every barrier in place",
-                output.status
-            );
-            return Ok(ExitCode::FAILURE);
-        }
-        Err(error) => {
-            eprintln!("error: cannot start the program: {error}");
-            return Ok(ExitCode::FAILURE);
-        }
+    let whole = start(program, None)?;
+    if !whole.status.success() {
+        eprintln!("{}", String::from_utf8_lossy(&whole.stderr));
+        eprintln!(
+            "error: the program fails ({}) with every barrier in place",
+            whole.status
+        );
+        return Ok(ExitCode::FAILURE);
     }
-    let (mut caught, mut missed) = (0, 0);
+    let mut mutants = Vec::new();
     for file in files {
-        for (index, barrier) in emulator.barriers(&Kernels::of(file))?.iter().enumerate() {
-            let mutant =
-                emulator.build_library(&Kernels::of(file).without_barrier(index), checks)?;
-            let output = match status(Some(&mutant)) {
-                Ok(output) => output,
-                Err(error) => {
-                    eprintln!("error: cannot start the program: {error}");
-                    return Ok(ExitCode::FAILURE);
-                }
-            };
-            let how = if output.status.success() {
-                missed += 1;
-                "NOT CAUGHT: the program passes without it".to_owned()
-            } else {
-                caught += 1;
-                let stderr = String::from_utf8_lossy(&output.stderr);
-                match stderr
-                    .lines()
-                    .find(|line| line.starts_with("emulated CUDA: fault:"))
-                {
-                    Some(fault) => format!("caught by the driver: {fault}"),
-                    None => format!("caught by the program ({})", output.status),
-                }
-            };
-            println!("{}:{} {:?}: {how}", name(file), barrier.line, barrier.kind);
-        }
+        let barriers = emulator.barriers(&Kernels::of(file))?;
+        let kernels: Vec<_> = (0..barriers.len())
+            .map(|index| Kernels::of(file).without_barrier(index))
+            .collect();
+        let libraries = emulator.build_libraries(&kernels, checks)?;
+        let file = file.file_name().unwrap_or_default().to_string_lossy();
+        mutants.extend(barriers.iter().zip(libraries).map(|(barrier, library)| {
+            let name = format!("{file}:{} {:?}", barrier.line, barrier.kind);
+            Mutant { name, library }
+        }));
     }
-    println!("{caught} barriers caught when left out, {missed} not");
+    let caught = emulate::in_parallel(&mutants, |mutant| {
+        let output = start(program, Some(&mutant.library))?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let fault = stderr
+            .lines()
+            .find(|line| line.starts_with("emulated CUDA: fault:"));
+        let how = match fault {
+            _ if output.status.success() => "NOT CAUGHT: the program passes without it".to_owned(),
+            Some(fault) => format!("caught by the driver: {fault}"),
+            None => format!("caught by the program ({})", output.status),
+        };
+        println!("{}: {how}", mutant.name);
+        Ok(!output.status.success())
+    })?;
+    let missed = caught.iter().filter(|caught| !**caught).count();
+    println!(
+        "{} barriers caught when left out, {missed} not",
+        caught.len() - missed
+    );
     Ok(if missed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(5)
+    })
+}
+
+/// Runs the program as `like` would, with another library of kernels in front.
+fn start(like: &Command, library: Option<&PathBuf>) -> Result<Output, Error> {
+    let mut program = Command::new(like.get_program());
+    program.args(like.get_args());
+    for (name, value) in like.get_envs() {
+        match value {
+            Some(value) => program.env(name, value),
+            None => program.env_remove(name),
+        };
+    }
+    match library {
+        Some(library) => program.env("CUDA_EMU_KERNELS", library),
+        None => program.env_remove("CUDA_EMU_KERNELS"),
+    };
+    program.output().map_err(|error| {
+        Error::from(format!(
+            "cannot start {}: {error}",
+            like.get_program().to_string_lossy()
+        ))
     })
 }
