@@ -75,18 +75,8 @@ impl CudaBuild {
 
     /// The command that builds the emulated driver and becomes a program on it.
     pub(crate) fn emulate(&self) -> Result<PathBuf, Failure> {
-        let manifest = tools::root().join("tests/emulated-driver/Cargo.toml");
-        let manifest = manifest.to_string_lossy();
-        let arguments = [
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "emulate",
-            "--manifest-path",
-            &manifest,
-        ];
-        tools::build_executables_with(self.cargo(), &arguments)?
+        // With the features of the whole workspace, or cargo would build its dependency a second time.
+        self.executables("build", &["--quiet", "--bin", "emulate"])?
             .pop()
             .map(|executable| executable.path)
             .ok_or_else(|| Failure::run("cargo built emulate and named no executable"))

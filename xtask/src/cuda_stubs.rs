@@ -36,17 +36,12 @@ pub(crate) const DRIVER: Library = Library {
 /// What a call into a stub returns: `CUDA_ERROR_STUB_LIBRARY`.
 const STUB_LIBRARY: u32 = 34;
 
-/// The manifest whose dependency tree has candle with `cuda`, whether or not a crate of the workspace asks for it.
-fn manifest() -> PathBuf {
-    tools::root().join("tests/emulated-driver/Cargo.toml")
-}
-
 /// Makes `folder/stubs` unless it is there: the names of every library of `all`, and stubs of the first `stubbed` of them.
 pub(crate) fn prepare(folder: &Path, all: &[Library], stubbed: usize) -> Result<PathBuf, Failure> {
     let stubs = folder.join("stubs");
     let stamp = stubs.join("stubs.json");
     let names: Vec<_> = all[..stubbed].iter().map(|library| library.name).collect();
-    let lock = manifest().with_file_name("Cargo.lock");
+    let lock = tools::root().join("Cargo.lock");
     let wanted = json!({ "cudarc": locked_version(&lock, "cudarc"), "libraries": names });
     if let Ok(text) = fs::read_to_string(&stamp)
         && serde_json::from_str::<Value>(&text).is_ok_and(|found| found == wanted)
@@ -95,14 +90,15 @@ fn locked_version(lock: &Path, package: &str) -> Option<String> {
 /// The sources of cudarc, fetched by cargo if they are not here yet.
 fn bindings() -> Result<PathBuf, Failure> {
     let output = tools::cargo()
-        .args(["metadata", "--format-version", "1", "--manifest-path"])
-        .arg(manifest())
+        // With every feature of ours, so that CUDA's are among the dependencies.
+        .args(["metadata", "--format-version", "1", "--all-features"])
+        .arg("--manifest-path")
+        .arg(tools::root().join("Cargo.toml"))
         .output()
         .map_err(|error| Failure::run(format!("cannot start cargo: {error}")))?;
     if !output.status.success() {
         return Err(Failure::run(format!(
-            "cargo cannot resolve {}: {}",
-            manifest().display(),
+            "cargo cannot resolve the workspace: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         )));
     }

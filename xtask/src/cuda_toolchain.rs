@@ -115,6 +115,8 @@ pub(crate) struct Environment {
     pub(crate) compute_capability: String,
     /// Link stubs of CUDA's libraries, the driver's among them.
     pub(crate) stubs: PathBuf,
+    /// The toolkit's own libraries; of the real ones the CUDA runtime is always there.
+    pub(crate) libraries: PathBuf,
 }
 
 impl Environment {
@@ -150,6 +152,7 @@ pub(crate) fn environment_of_builds() -> Result<Environment, Failure> {
         version: format!("{}.{}", toolchain.version.0, toolchain.version.1),
         compute_capability: compute_capability(),
         stubs: toolchain.stubs,
+        libraries: toolchain.home.join("lib64"),
     })
 }
 

@@ -159,10 +159,13 @@ fn expect_success(command: &mut Command, what: &str) -> Result<(), Failure> {
 /// With link stubs in the driver's place, as on a machine that has none.
 fn without_a_gpu(setup: &Setup) -> Result<(), Failure> {
     let verify_grads = setup.binary("verify-grads")?;
+    let toolchain = &setup.build.toolchain;
+    let libraries = std::env::join_paths([&toolchain.stubs, &toolchain.libraries])
+        .map_err(|error| Failure::run(format!("a folder of the toolchain: {error}")))?;
     let run = |device: &str| {
         Command::new(&verify_grads)
             .args(["--filter", "worked_example", "--device", device])
-            .env("LD_LIBRARY_PATH", &setup.build.toolchain.stubs)
+            .env("LD_LIBRARY_PATH", &libraries)
             .output()
             .map_err(|error| {
                 Failure::run(format!("cannot start {}: {error}", verify_grads.display()))
@@ -274,8 +277,11 @@ fn mutants(setup: &Setup) -> Result<(), Failure> {
 
 fn driver(setup: &Setup) -> Result<(), Failure> {
     let mut cargo = setup.build.cargo();
-    cargo.args(["test", "--release", "--quiet", "--manifest-path"]);
-    cargo.arg(tools::root().join("tests/emulated-driver/Cargo.toml"));
+    cargo.args(
+        setup
+            .build
+            .arguments("test", &["--quiet", "--test", "emulated-driver"]),
+    );
     expect_success(&mut cargo, "the emulated driver's own tests")
 }
 

@@ -2,6 +2,11 @@
 //! that are wrong on purpose.
 //!
 //! The tests in `tests/` run it in every order of threads. By hand: `emulate run -- emulated-app ops`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "its output is for whoever runs it"
+)]
 
 mod candle_ops;
 mod compare;

@@ -1,4 +1,9 @@
 //! `emulate`: builds the emulated driver for kernel files, and runs programs on it.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "its output is for whoever runs it"
+)]
 
 use emulate::{Checks, Emulator, Error, Kernels};
 use std::os::unix::process::CommandExt;

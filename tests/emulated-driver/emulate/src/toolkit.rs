@@ -101,15 +101,16 @@ pub(crate) fn target_folder() -> PathBuf {
 ///
 /// # Errors
 ///
-/// If cargo cannot resolve the emulator's workspace (no network at the very first time, for one).
+/// If cargo cannot resolve the workspace (no network at the very first time, for one).
 pub fn candle_kernels() -> Result<Vec<PathBuf>, Error> {
-    let manifest = emulator_root().join("Cargo.toml");
+    let manifest = workspace_root().join("Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args([
             "metadata",
             "--format-version",
             "1",
+            "--all-features",
             "--locked",
             "--manifest-path",
         ])

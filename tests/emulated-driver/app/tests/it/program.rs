@@ -15,8 +15,8 @@ pub(crate) fn kernels(name: &str) -> PathBuf {
 pub(crate) fn emulator() -> &'static Emulator {
     static EMULATOR: OnceLock<Emulator> = OnceLock::new();
     EMULATOR.get_or_init(|| {
-        Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated-driver"))
-            .unwrap_or_else(|error| panic!("{error}"))
+        // Where the command keeps what it builds, so that candle's kernels are compiled once.
+        Emulator::new(emulate::default_folder()).unwrap_or_else(|error| panic!("{error}"))
     })
 }
 
