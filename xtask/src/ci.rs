@@ -16,7 +16,7 @@ struct Step {
 }
 
 /// The steps from `cuda-clippy` on compile with CUDA, which takes nvcc for some minutes the first time, and need no GPU.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     Step {
         name: "fmt",
         proves: "the code is formatted",
@@ -95,6 +95,16 @@ const STEPS: [Step; 10] = [
         name: "cuda-features",
         proves: "every published crate builds with the feature cuda alone",
         run: features::check_cuda,
+    },
+    Step {
+        name: "kernels",
+        proves: "ptxas spills no register of a kernel in f32 or narrower",
+        run: || xtask("kernels"),
+    },
+    Step {
+        name: "emulated-tests",
+        proves: "the CUDA backend holds on an emulated driver, which is no evidence of a real GPU",
+        run: || xtask("emulated-tests"),
     },
 ];
 
