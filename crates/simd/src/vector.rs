@@ -357,10 +357,10 @@ pub trait Vector:
     /// included; exact at 0, 0 at -inf, inf at +inf and above the range, NaN for NaN.
     fn exp(self) -> Self;
 
-    /// Natural exponential of numbers up to 0, as softmax takes it, in fewer instructions than [`Self::exp`]. For `f32` the
+    /// Natural exponential of numbers up to 0 and little above, as softmax takes it, in fewer instructions than [`Self::exp`]. For `f32` the
     /// relative error is at most `(2 + |x|) * 2^-23`, which is less than half a unit of 1 for the terms of a sum, and results
     /// below the normal range keep that absolute accuracy only; `f64` is as accurate as `exp`. Exact at 0, 0 at -inf,
-    /// NaN for NaN, not specified above 0.
+    /// NaN for NaN, not specified above 80.
     fn exp_nonpositive(self) -> Self;
 
     /// Natural logarithm. At most 2 ulp from the exact value for positive numbers, denormals included; exact at 1, -inf at

@@ -106,7 +106,7 @@ fn exp_f32_is_within_two_ulp() {
 
 #[test]
 fn exp_nonpositive_is_within_its_relative_error() {
-    let mut data = grid::<f32>(-103.0, 0.0, 400_000);
+    let mut data = grid::<f32>(-103.0, 80.0, 400_000);
     data.extend(
         binades::<f32>(-149, 6)
             .iter()

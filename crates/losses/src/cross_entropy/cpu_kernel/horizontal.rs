@@ -10,7 +10,10 @@ use super::{BLOCK, IGNORED, Run, Totals};
 /// Vectors in flight in a pass over a row: enough to hide the latency of an addition.
 const UNROLL: usize = 4;
 
-/// Classes that are read twice in a row: 8 KiB of f32, a part of the first cache.
+/// How far the maximum may outgrow the shift of a sum: exp of so little costs no accuracy, and a moving shift costs time.
+const SLACK: f64 = 4.0;
+
+/// Classes of a row whose exponentials are kept for the gradient: 8 KiB of f32, a part of the first cache.
 const PART: usize = 2048;
 
 type V<E, S> = <<E as Element>::Compute as Float>::V<S>;
@@ -116,6 +119,55 @@ struct Row<E, S> {
     classes: usize,
 }
 
+/// The maximum and the sum of exponentials of what has been seen of a row.
+struct Online<E: Element, S: Simd> {
+    /// The maximum in each lane, leaving out NaN: the sum has it.
+    max: V<E, S>,
+    /// -inf before the first larger element.
+    shift: E::Compute,
+    /// The lanes of sum exp(x - shift).
+    sum: [V<E, S>; UNROLL],
+}
+
+impl<E: Element, S: Simd> Online<E, S> {
+    #[inline(always)]
+    fn add<const N: usize>(&mut self, row: &Row<E, S>, x: [V<E, S>; N]) {
+        let low = E::Compute::NEG_INFINITY;
+        let mut max = [self.max, row.splat(low)];
+        for (k, &x) in x.iter().enumerate() {
+            // The operand order leaves out NaN.
+            max[k % 2] = x.max(max[k % 2]);
+        }
+        self.max = max[0].max(max[1]);
+        let limit = row.splat(self.shift + E::Compute::from_f64(SLACK));
+        if V::<E, S>::mask_bits(limit.lt(self.max)) != 0 {
+            self.move_shift(row);
+        }
+        // A row that is -inf so far adds 0, and its NaN, if any.
+        let shift = row.splat(if self.shift > low {
+            self.shift
+        } else {
+            E::Compute::ZERO
+        });
+        for (k, &x) in x.iter().enumerate() {
+            self.sum[k % UNROLL] = self.sum[k % UNROLL] + (x - shift).exp_nonpositive();
+        }
+    }
+
+    #[inline(always)]
+    fn move_shift(&mut self, row: &Row<E, S>) {
+        let max = self.max.reduce_max();
+        // Before the first finite logit the sum is 0, or NaN to stay.
+        if self.shift > E::Compute::NEG_INFINITY {
+            let ratio = row.splat(self.shift - max).exp_nonpositive();
+            for sum in &mut self.sum {
+                *sum = *sum * ratio;
+            }
+        }
+        self.shift = max;
+    }
+}
+
 impl<E: Element, S: Simd> Row<E, S> {
     const LANES: usize = V::<E, S>::LANES;
 
@@ -163,17 +215,6 @@ impl<E: Element, S: Simd> Row<E, S> {
         unsafe { E::load_ptr(self.s, self.x.add(c + n - Self::LANES)) }
     }
 
-    /// `x` in the last `n` lanes, else 0.
-    #[inline(always)]
-    fn last(&self, n: usize, x: V<E, S>) -> V<E, S> {
-        if n == Self::LANES {
-            x
-        } else {
-            self.splat(E::Compute::ZERO)
-                .select(V::<E, S>::first(self.s, Self::LANES - n), x)
-        }
-    }
-
     /// `x` in the first `n` lanes, else 0.
     #[inline(always)]
     fn first(&self, n: usize, x: V<E, S>) -> V<E, S> {
@@ -197,46 +238,49 @@ impl<E: Element, S: Simd> Row<E, S> {
         max[0].max(max[1]).max(max[2].max(max[3])).reduce_max()
     }
 
-    /// The lanes of sum exp(x - shift) over `classes`.
-    #[inline(always)]
-    fn sum(&self, classes: Range<usize>, shift: E::Compute) -> V<E, S> {
-        let zero = self.splat(E::Compute::ZERO);
-        let shift = self.splat(shift);
-        let mut sum = [zero; UNROLL];
-        Self::for_vectors(
-            classes,
-            #[inline(always)]
-            |k, c, n| {
-                let e = (self.load_ending(c, n) - shift).exp_nonpositive();
-                sum[k] = sum[k] + self.last(n, e);
-            },
-        );
-        (sum[0] + sum[1]) + (sum[2] + sum[3])
-    }
-
-    /// max x and sum exp(x - max), from one pass over memory: each part is read twice while it is in the first cache, and
-    /// the sum so far is scaled where a part has a larger maximum.
+    /// max x and sum exp(x - max), from one load of each element. The sum is kept for a shift near the maximum so far,
+    /// which moves only where the maximum has outgrown it by [`SLACK`]: seldom after the first group of vectors.
     #[inline(always)]
     fn max_and_sum(&self) -> (E::Compute, E::Compute) {
         let (zero, low) = (E::Compute::ZERO, E::Compute::NEG_INFINITY);
-        let mut max = low;
-        let mut sum = self.splat(zero);
-        let mut start = 0;
-        while start < self.classes {
-            let part = start..self.classes.min(start + PART);
-            let part_max = self.max(part.clone());
-            if part_max > max {
-                // Before the first finite logit the sum is 0, or NaN to stay.
-                if max > low {
-                    sum = sum * self.splat(max - part_max).exp_nonpositive();
-                }
-                max = part_max;
-            }
-            // A part that is -inf throughout adds 0, and its NaN, if any.
-            sum = sum + self.sum(part, if max > low { max } else { zero });
-            start += PART;
+        let mut found = Online::<E, S> {
+            max: self.splat(low),
+            shift: low,
+            sum: [self.splat(zero); UNROLL],
+        };
+        let mut c = self.add_groups::<8>(0, &mut found);
+        c = self.add_groups::<4>(c, &mut found);
+        c = self.add_groups::<2>(c, &mut found);
+        c = self.add_groups::<1>(c, &mut found);
+        if c < self.classes {
+            let n = self.classes - c;
+            let repeated = V::<E, S>::first(self.s, Self::LANES - n);
+            let x = self.splat(low).select(repeated, self.load_ending(c, n));
+            found.add(self, [x]);
         }
-        (max, sum.reduce_add())
+        let [a, b, c, d] = found.sum;
+        let sum = ((a + b) + (c + d)).reduce_add();
+        let max = found.max.reduce_max();
+        if max > found.shift {
+            let ratio = self.splat(found.shift - max).exp_nonpositive();
+            (max, sum * ratio.to_array()[0])
+        } else {
+            (max, sum)
+        }
+    }
+
+    /// Adds groups of `N` vectors from class `c` on while the row has them, and returns the class behind.
+    #[inline(always)]
+    fn add_groups<const N: usize>(&self, mut c: usize, found: &mut Online<E, S>) -> usize {
+        while c + N * Self::LANES <= self.classes {
+            let x: [_; N] = std::array::from_fn(
+                #[inline(always)]
+                |k| self.load(c + k * Self::LANES, Self::LANES),
+            );
+            found.add(self, x);
+            c += N * Self::LANES;
+        }
+        c
     }
 
     /// The first class whose x is the maximum; 0 where all are NaN.
