@@ -88,6 +88,8 @@
 mod binary_cross_entropy;
 pub mod composed;
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+mod cuda_kernel;
 mod focal;
 mod graph;
 mod huber;

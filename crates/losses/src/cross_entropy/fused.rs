@@ -2,24 +2,47 @@
 
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Storage, Tensor,
 };
 
 use super::cpu_kernel::{self, Wants};
+#[cfg(feature = "cuda")]
+use super::cuda_kernel;
 use super::plan::{Plan, TargetKind};
 use super::second_derivative;
 use crate::graph::keeps_gradient_graph;
 
+/// What the losses are divided by; 0 for a mean over nothing.
+#[derive(Clone, Debug)]
+pub(super) enum Divisor {
+    Known(f64),
+    /// Found by the device and not waited for: the second of 4 f64.
+    #[cfg(feature = "cuda")]
+    OnDevice(Tensor),
+}
+
+impl Divisor {
+    /// Waits for the device where it found the divisor.
+    pub(super) fn value(&self) -> Result<f64> {
+        match self {
+            Self::Known(divisor) => Ok(*divisor),
+            #[cfg(feature = "cuda")]
+            Self::OnDevice(totals) => totals.get(1)?.to_scalar(),
+        }
+    }
+}
+
 /// What forward keeps for backward and for its caller.
 #[derive(Debug)]
 pub(super) struct Saved {
-    /// sum exp(x' - max x') of each row, where backward will want it.
-    pub(super) sums: Option<Tensor>,
-    /// What the losses were divided by; 0 for a mean over nothing.
-    pub(super) divisor: f64,
+    /// What the kernel keeps of each row for backward, where it will come: sum exp(x' - max x'); on CUDA the maximum too.
+    pub(super) kept: Option<Tensor>,
+    pub(super) divisor: Divisor,
     /// The class of the largest logit of each row, where outputs are wanted.
-    pub(super) argmax: Option<Vec<u32>>,
+    pub(super) argmax: Option<Tensor>,
     /// Rows that count and whose argmax is the target.
     pub(super) correct: usize,
 }
@@ -53,11 +76,39 @@ impl CrossEntropyOp {
         (losses + 2 * self.plan.geometry.rows()).into()
     }
 
+    /// By a kernel where there is one and nobody differentiates the gradient, else in tensor operations.
+    fn gradient_of_probabilities(
+        &self,
+        logits: &Tensor,
+        probabilities: &Tensor,
+        upstream: &Tensor,
+    ) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if logits.device().is_cuda() && !keeps_gradient_graph() {
+            return cuda_kernel::gradient_of_probabilities(self, logits, probabilities, upstream);
+        }
+        second_derivative::gradient_of_probabilities(self, logits, probabilities, upstream)
+    }
+
     pub(super) fn saved(&self) -> Result<&Saved> {
         self.saved
             .get()
             .ok_or_else(|| Error::msg("cross_entropy: backward before forward").bt())
     }
+
+    /// What forward kept for backward.
+    pub(super) fn kept(&self) -> Result<(&Tensor, &Divisor)> {
+        let saved = self.saved()?;
+        match &saved.kept {
+            Some(kept) => Ok((kept, &saved.divisor)),
+            None => Err(Error::msg("cross_entropy: forward kept nothing for backward").bt()),
+        }
+    }
+}
+
+/// What forward kept lies on another device than the logits.
+pub(super) fn not_here() -> Error {
+    Error::msg("cross_entropy: what forward kept is not on the device of the logits").bt()
 }
 
 pub(super) fn forward(plan: Plan, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
@@ -92,17 +143,36 @@ impl CustomOp2 for CrossEntropyOp {
             outputs: self.outputs,
         };
         let found = cpu_kernel::forward(&self.plan, (s1, l1), (s2, l2), wants)?;
+        let rows = self.plan.geometry.rows();
         let saved = Saved {
-            sums: found
-                .sums
-                .map(|sums| cpu_tensor(sums, self.plan.geometry.rows())),
-            divisor: found.divisor,
-            argmax: found.argmax,
+            kept: found.sums.map(|sums| cpu_tensor(sums, rows)),
+            divisor: Divisor::Known(found.divisor),
+            argmax: found
+                .argmax
+                .map(|argmax| cpu_tensor(CpuStorage::U32(argmax), rows)),
             correct: found.correct,
         };
         // Forward runs once for an op; a second run would find the same.
         let _ = self.saved.set(saved);
         Ok((found.values, self.result_shape()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let wants = Wants {
+            sums: self.tracked,
+            outputs: self.outputs,
+        };
+        let (values, saved) = cuda_kernel::forward(&self.plan, (s1, l1), (s2, l2), wants)?;
+        // As on the CPU.
+        let _ = self.saved.set(saved);
+        Ok((values, self.result_shape()))
     }
 
     fn bwd(
@@ -125,9 +195,7 @@ impl CustomOp2 for CrossEntropyOp {
             None
         };
         let of_target = if self.plan.kind == TargetKind::Probabilities && target.track_op() {
-            Some(second_derivative::gradient_of_probabilities(
-                self, logits, target, upstream,
-            )?)
+            Some(self.gradient_of_probabilities(logits, target, upstream)?)
         } else {
             None
         };
@@ -155,23 +223,33 @@ impl CustomOp3 for GradientOp {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let saved = self.forward.saved()?;
-        let sums = saved
-            .sums
-            .as_ref()
-            .ok_or_else(|| Error::msg("cross_entropy: forward saved no sums").bt())?;
-        let (sums, _) = sums.storage_and_layout();
-        let Storage::Cpu(sums) = &*sums else {
-            return Err(Error::msg("cross_entropy: the sums of forward are not on the CPU").bt());
+        let (kept, divisor) = self.forward.kept()?;
+        let (kept, _) = kept.storage_and_layout();
+        let Storage::Cpu(sums) = &*kept else {
+            return Err(not_here());
         };
         let gradient = cpu_kernel::gradient(
             &self.forward.plan,
             (s1, l1),
             (s2, l2),
             (s3, l3),
-            (sums, saved.divisor),
+            (sums, divisor.value()?),
             self.forward.outputs,
         )?;
+        Ok((gradient, l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let gradient = cuda_kernel::gradient(&self.forward, (s1, l1), (s2, l2), (s3, l3))?;
         Ok((gradient, l1.shape().clone()))
     }
 

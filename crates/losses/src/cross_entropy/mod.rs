@@ -16,6 +16,8 @@
 
 mod composed;
 mod cpu_kernel;
+#[cfg(feature = "cuda")]
+mod cuda_kernel;
 mod error;
 mod fused;
 mod outputs;

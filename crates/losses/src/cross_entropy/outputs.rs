@@ -41,12 +41,15 @@ pub(super) fn forward(plan: Plan, logits: &Tensor, targets: &Tensor) -> Result<C
     let saved = saved
         .get()
         .ok_or_else(|| candle_core::Error::msg("cross_entropy: forward saved nothing").bt())?;
-    let argmax = saved.argmax.clone().unwrap_or_default();
+    let argmax = saved
+        .argmax
+        .as_ref()
+        .ok_or_else(|| candle_core::Error::msg("cross_entropy: forward saved no argmax").bt())?;
     Ok(CrossEntropyOutput {
         loss: part(0, losses, &loss_shape)?,
         lse: part(losses, rows, &shape)?,
         target_log_prob: part(losses + rows, rows, &shape)?,
-        argmax: Tensor::from_vec(argmax, shape, logits.device())?,
+        argmax: argmax.reshape(shape)?,
         correct: saved.correct,
     })
 }

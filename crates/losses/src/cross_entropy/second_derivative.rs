@@ -35,7 +35,7 @@ fn upstream_rows(op: &CrossEntropyOp, terms: &Terms, upstream: &Tensor) -> Resul
         .narrow(0, 0, losses)?
         .reshape((losses, 1))?
         .broadcast_as((rows, 1))?;
-    let divisor = op.saved()?.divisor;
+    let divisor = op.saved()?.divisor.value()?;
     let loss = if divisor == 0.0 {
         loss.zeros_like()?
     } else {
@@ -177,7 +177,7 @@ pub(super) fn backward(
 
     let of_upstream = if upstream.track_op() {
         let of_rows = ((&of_loss * &s)? - (&v * q)?.sum_keepdim(D::Minus1)?)?;
-        let divisor = op.saved()?.divisor;
+        let divisor = op.saved()?.divisor.value()?;
         let of_rows = keep(&terms.counts, &of_rows, 0.0)?;
         let of_rows = if divisor == 0.0 {
             of_rows.zeros_like()?

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Storage, Tensor};
 
 use super::cpu_kernel;
+#[cfg(feature = "cuda")]
+use super::cuda_kernel;
 use super::error::bad;
 use super::fused::{CrossEntropyOp, GradientOp, cpu_tensor};
 use super::plan::Plan;
@@ -19,6 +21,15 @@ pub(super) fn fresh(plan: Plan, logits: &Tensor, target: &Tensor) -> Result<(Ten
         return Ok((
             cpu_tensor(loss, plan.loss_shape()),
             cpu_tensor(gradient, logits.shape()),
+        ));
+    }
+    #[cfg(feature = "cuda")]
+    if let (Storage::Cuda(x), Storage::Cuda(t)) = (&*logits_storage, &*target_storage) {
+        let (loss, gradient) =
+            cuda_kernel::value_and_grad(&plan, (x, logits_layout), (t, target_layout))?;
+        return Ok((
+            cuda_kernel::tensor(loss, plan.loss_shape()),
+            cuda_kernel::tensor(gradient, logits.shape()),
         ));
     }
     drop((logits_storage, target_storage));
@@ -85,6 +96,21 @@ impl InplaceOp2 for InPlaceOp {
         let loss = cpu_kernel::value_and_grad_in_place(&self.plan, (s1, l1), (s2, l2))?;
         // The op runs once.
         let _ = self.loss.set(cpu_tensor(loss, self.plan.loss_shape()));
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &mut candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> Result<()> {
+        let loss = cuda_kernel::value_and_grad_in_place(&self.plan, (s1, l1), (s2, l2))?;
+        let _ = self
+            .loss
+            .set(cuda_kernel::tensor(loss, self.plan.loss_shape()));
         Ok(())
     }
 }
