@@ -62,6 +62,10 @@ pub(super) fn from_rows(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
 
 /// `x` where the mask (u8, broadcast to the shape of `x`) holds, else `value`.
 pub(super) fn keep(mask: &Tensor, x: &Tensor, value: f64) -> Result<Tensor> {
+    if x.rank() == 0 {
+        // On CUDA, candle's `where_cond` uploads the dimensions, and the driver refuses memory for none.
+        return keep(&mask.reshape(1)?, &x.reshape(1)?, value)?.reshape(());
+    }
     let other = Tensor::full(value as f32, (), x.device())?
         .to_dtype(x.dtype())?
         .broadcast_as(x.shape())?;

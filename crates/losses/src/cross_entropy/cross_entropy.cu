@@ -13,7 +13,7 @@
 //
 // Launches. Plain rows (class indices, logits as they are, adjacent classes, rows at one distance):
 //   *_lanes  up to 1024 classes. `width` lanes of a warp take a row, 4 to 8 classes each until a whole warp does, so that rows of ten classes
-//            leave few lanes idle; 128 threads a block, rows in strides of the grid. No shared memory, no block-wide barrier.
+//            leave few lanes idle; 128 threads a block. No shared memory, no block-wide barrier.
 //   *_block  more classes. A block takes a row: 128 to 512 threads by the number of classes, two to four loads of sixteen bytes in flight
 //            each; two blocks and more share a multiprocessor, so that one loads while another reduces.
 // Everything else, *_general: teams of `size` threads of a block of 256, one element a load. Where classes are adjacent in memory so
@@ -450,18 +450,16 @@ template <Pass PASS, class E>
 static __device__ __forceinline__ void plain_lanes(const Run<E>& run, const uint64_t logits_stride, const uint64_t target_stride,
                                                    const uint64_t gradient_stride, const uint64_t upstream_stride,
                                                    const uint32_t width) {
-  const uint64_t rows_per_block = blockDim.x / width;
   const Lanes<Compute<E>> team = {width, threadIdx.x % width};
-  for (uint64_t first = blockIdx.x * rows_per_block; first < run.rows; first += gridDim.x * rows_per_block)
-    plain_row<PASS>(run, team, first + threadIdx.x / width, logits_stride, target_stride, gradient_stride, upstream_stride);
+  const uint64_t row = (uint64_t)blockIdx.x * (blockDim.x / width) + threadIdx.x / width;
+  plain_row<PASS>(run, team, row, logits_stride, target_stride, gradient_stride, upstream_stride);
 }
 
 template <Pass PASS, class E>
 static __device__ __forceinline__ void plain_block(const Run<E>& run, const uint64_t logits_stride, const uint64_t target_stride,
                                                    const uint64_t gradient_stride, const uint64_t upstream_stride, const uint32_t) {
   const Block<Compute<E>> team = {blockDim.x, threadIdx.x};
-  for (uint64_t row = blockIdx.x; row < run.rows; row += gridDim.x)
-    plain_row<PASS>(run, team, row, logits_stride, target_stride, gradient_stride, upstream_stride);
+  plain_row<PASS>(run, team, blockIdx.x, logits_stride, target_stride, gradient_stride, upstream_stride);
 }
 
 constexpr uint32_t GENERAL_THREADS = 256;
@@ -488,89 +486,87 @@ static __device__ __forceinline__ void general(const Run<E>& run, const Layouts&
   const uint32_t step = rows_adjacent ? rows_per_block : 1;
   const bool is_dense = recipe.is_dense();
 
-  for (uint64_t block_row = (uint64_t)blockIdx.x * rows_per_block; block_row < run.rows; block_row += (uint64_t)gridDim.x * rows_per_block) {
-    const uint64_t row = block_row + slot;
-    const bool exists = row < run.rows;
-    uint64_t at[4] = {0, 0, 0, 0};
-    if (exists) locate(row, layouts.inner, layouts.strides, layouts.levels, layouts.level_count, at);
-    const int64_t target = exists ? run.target.at(at[1]) : IGNORED;
-    const bool counts = target >= 0;
-    RowUpstream<A> upstream = {A(0), A(0), A(0)};
-    if (PASS != FORWARD && exists) upstream = run.upstream_of(row, at[3], counts);
-    const bool reads = exists && (counts || run.wants_every_row() || upstream.lse != A(0));
-    const E* x = run.logits + at[0];
-    const E* probabilities = static_cast<const E*>(run.target.data) + at[1];
-    // The coefficient that a class has beside the target's.
-    const auto coefficient = [&](const uint32_t c) {
-      A q = recipe.uniform;
-      if (recipe.probabilities) q += recipe.hard * widen(probabilities[c * layouts.target_class]);
-      return recipe.weights ? q * recipe.weights[c] : q;
-    };
+  const uint64_t row = (uint64_t)blockIdx.x * rows_per_block + slot;
+  const bool exists = row < run.rows;
+  uint64_t at[4] = {0, 0, 0, 0};
+  if (exists) locate(row, layouts.inner, layouts.strides, layouts.levels, layouts.level_count, at);
+  const int64_t target = exists ? run.target.at(at[1]) : IGNORED;
+  const bool counts = target >= 0;
+  RowUpstream<A> upstream = {A(0), A(0), A(0)};
+  if (PASS != FORWARD && exists) upstream = run.upstream_of(row, at[3], counts);
+  const bool reads = exists && (counts || run.wants_every_row() || upstream.lse != A(0));
+  const E* x = run.logits + at[0];
+  const E* probabilities = static_cast<const E*>(run.target.data) + at[1];
+  // The coefficient that a class has beside the target's.
+  const auto coefficient = [&](const uint32_t c) {
+    A q = recipe.uniform;
+    if (recipe.probabilities) q += recipe.hard * widen(probabilities[c * layouts.target_class]);
+    return recipe.weights ? q * recipe.weights[c] : q;
+  };
 
-    RowSums<A> found = {A(0), A(0), A(0), {A(1), A(0), A(0)}};
-    if (PASS == GRADIENT || PASS == TARGET_GRADIENT) {
-      if (reads) {
-        found.max = run.maxima[row];
-        found.sums.sum = run.sums[row];
-        if (is_dense) found.sums.dense = run.dense[row];
-      }
-    } else {
-      // Read before others may write over it.
-      if (counts && !recipe.probabilities) found.target = recipe.transform(widen(x[target * layouts.logits_class]));
-      Online<A> online;
-      uint32_t c = reads ? rank : run.classes;
-      for (; c + 3 * size < run.classes; c += 4 * size) {
-        A values[4];
-#pragma unroll
-        for (uint32_t k = 0; k < 4; k++) values[k] = widen(x[(c + k * size) * layouts.logits_class]);
-#pragma unroll
-        for (uint32_t k = 0; k < 4; k++) values[k] = recipe.transform(values[k]);
-        online.add(values, run.argmax, [&](const uint32_t k) { return c + k * size; });
-        if (is_dense) {
-#pragma unroll
-          for (uint32_t k = 0; k < 4; k++) online.add_dense(coefficient(c + k * size), values[k]);
-        }
-      }
-      for (; c < run.classes; c += size) {
-        const A values[1] = {recipe.transform(widen(x[c * layouts.logits_class]))};
-        online.add(values, run.argmax, [&](const uint32_t) { return c; });
-        if (is_dense) online.add_dense(coefficient(c), values[0]);
-      }
-      found.max = team_reduce(online.max, shared_max, size, rank, step, Largest());
-      found.sums = team_reduce(online.with(found.max), shared_sums, size, rank, step, Add());
-      found.log_sum = logarithm(found.sums.sum);
-      uint32_t argmax = 0;
-      if (run.argmax) {
-        argmax = team_reduce(online.max == found.max ? online.first : NONE, shared_first, size, rank, step, Least());
-        if (argmax == NONE) argmax = 0;
-      }
-      if (exists && rank == 0) run.write(row, reads ? value(recipe, target, found, argmax) : unread<A>(target));
+  RowSums<A> found = {A(0), A(0), A(0), {A(1), A(0), A(0)}};
+  if (PASS == GRADIENT || PASS == TARGET_GRADIENT) {
+    if (reads) {
+      found.max = run.maxima[row];
+      found.sums.sum = run.sums[row];
+      if (is_dense) found.sums.dense = run.dense[row];
     }
-    if (PASS == FORWARD || !exists) continue;
+  } else {
+    // Read before others may write over it.
+    if (counts && !recipe.probabilities) found.target = recipe.transform(widen(x[target * layouts.logits_class]));
+    Online<A> online;
+    uint32_t c = reads ? rank : run.classes;
+    for (; c + 3 * size < run.classes; c += 4 * size) {
+      A values[4];
+#pragma unroll
+      for (uint32_t k = 0; k < 4; k++) values[k] = widen(x[(c + k * size) * layouts.logits_class]);
+#pragma unroll
+      for (uint32_t k = 0; k < 4; k++) values[k] = recipe.transform(values[k]);
+      online.add(values, run.argmax, [&](const uint32_t k) { return c + k * size; });
+      if (is_dense) {
+#pragma unroll
+        for (uint32_t k = 0; k < 4; k++) online.add_dense(coefficient(c + k * size), values[k]);
+      }
+    }
+    for (; c < run.classes; c += size) {
+      const A values[1] = {recipe.transform(widen(x[c * layouts.logits_class]))};
+      online.add(values, run.argmax, [&](const uint32_t) { return c; });
+      if (is_dense) online.add_dense(coefficient(c), values[0]);
+    }
+    found.max = team_reduce(online.max, shared_max, size, rank, step, Largest());
+    found.sums = team_reduce(online.with(found.max), shared_sums, size, rank, step, Add());
+    found.log_sum = logarithm(found.sums.sum);
+    uint32_t argmax = 0;
+    if (run.argmax) {
+      argmax = team_reduce(online.max == found.max ? online.first : NONE, shared_first, size, rank, step, Least());
+      if (argmax == NONE) argmax = 0;
+    }
+    if (exists && rank == 0) run.write(row, reads ? value(recipe, target, found, argmax) : unread<A>(target));
+  }
+  if (PASS == FORWARD || !exists) return;
 
-    E* out = run.gradient + at[2];
-    if (!reads) {
-      for (uint32_t c = rank; c < run.classes; c += size) out[c * layouts.gradient_class] = narrow<E>(A(0));
-      continue;
-    }
-    if (PASS == TARGET_GRADIENT) {
-      const A log_sum = logarithm(found.sums.sum);
-      for (uint32_t c = rank; c < run.classes; c += size) {
-        const A log_p = recipe.transform(widen(x[c * layouts.logits_class])) - found.max - log_sum;
-        const A w = recipe.weights ? recipe.hard * recipe.weights[c] : recipe.hard;
-        out[c * layouts.gradient_class] = narrow<E>(-(log_p * w * upstream.loss));
-      }
-      continue;
-    }
-    const RowGradient<A> g = gradient(recipe, target, found.max, found.sums.sum, found.sums.dense, upstream);
-    const uint32_t y = counts && !recipe.probabilities ? (uint32_t)target : NONE;
+  E* out = run.gradient + at[2];
+  if (!reads) {
+    for (uint32_t c = rank; c < run.classes; c += size) out[c * layouts.gradient_class] = narrow<E>(A(0));
+    return;
+  }
+  if (PASS == TARGET_GRADIENT) {
+    const A log_sum = logarithm(found.sums.sum);
     for (uint32_t c = rank; c < run.classes; c += size) {
-      const A transformed = recipe.transform(widen(x[c * layouts.logits_class]));
-      A p = exponential(transformed - g.max) * g.scaled;
-      if (is_dense) p -= g.loss * coefficient(c);
-      if (c == y) p -= g.at_target;
-      out[c * layouts.gradient_class] = narrow<E>(p * recipe.slope(transformed));
+      const A log_p = recipe.transform(widen(x[c * layouts.logits_class])) - found.max - log_sum;
+      const A w = recipe.weights ? recipe.hard * recipe.weights[c] : recipe.hard;
+      out[c * layouts.gradient_class] = narrow<E>(-(log_p * w * upstream.loss));
     }
+    return;
+  }
+  const RowGradient<A> g = gradient(recipe, target, found.max, found.sums.sum, found.sums.dense, upstream);
+  const uint32_t y = counts && !recipe.probabilities ? (uint32_t)target : NONE;
+  for (uint32_t c = rank; c < run.classes; c += size) {
+    const A transformed = recipe.transform(widen(x[c * layouts.logits_class]));
+    A p = exponential(transformed - g.max) * g.scaled;
+    if (is_dense) p -= g.loss * coefficient(c);
+    if (c == y) p -= g.at_target;
+    out[c * layouts.gradient_class] = narrow<E>(p * recipe.slope(transformed));
   }
 }
 
@@ -678,8 +674,8 @@ TOTALS_KERNELS(double, f64)
                       target_log_prob, argmax,                                             gradient,                 upstream,               \
                       upstream_lse,   upstream_target_log_prob,                            others_stride,            totals,        divisor}
 
-// A plain pass. Grid: any number of blocks, rows in strides of it. Block: 128 threads for _lanes; for _block whole warps, at most 512
-// threads.
+// A plain pass. Grid: enough blocks for all rows, 128 / width rows a block for _lanes, one for _block. Block: 128 threads for _lanes; for
+// _block whole warps, at most 512 threads.
 #define PLAIN_KERNEL(E, A, SUFFIX, PASS, PASS_NAME, FORM, LIMIT)                                                                            \
   extern "C" __global__ void __launch_bounds__(LIMIT) cross_entropy_##PASS_NAME##_##FORM##_##SUFFIX(                                       \
       PARAMETERS(E, A), const uint64_t logits_stride, const uint64_t target_stride, const uint64_t gradient_stride,                        \
@@ -689,7 +685,7 @@ TOTALS_KERNELS(double, f64)
     plain_##FORM<PASS>(run, logits_stride, target_stride, gradient_stride, upstream_stride, width);                                        \
   }
 
-// Any pass. Grid: as above. Block: GENERAL_THREADS; `size` is a power of two up to it.
+// Any pass. Grid: enough blocks for all rows, GENERAL_THREADS / size a block. Block: GENERAL_THREADS; `size` is a power of two up to it.
 #define GENERAL_KERNEL(E, A, SUFFIX, PASS, PASS_NAME)                                                                                       \
   extern "C" __global__ void __launch_bounds__(GENERAL_THREADS) cross_entropy_##PASS_NAME##_general_##SUFFIX(                              \
       PARAMETERS(E, A), const A scale, const A cap, const A hard, const A uniform, const uint64_t inner, const uint64_t logits_outer,      \

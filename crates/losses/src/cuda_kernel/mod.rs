@@ -42,8 +42,8 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// As many blocks as cover `items` with `per_block` items each, at most as many as a grid can have: kernels go
-    /// on in strides of the grid.
+    /// As many blocks as cover `items` with `items_per_block` each, at most as many as a grid can have: for more, a kernel
+    /// has to go on in strides of the grid.
     pub(crate) fn covering(items: u64, items_per_block: u64, per_block: u32) -> Self {
         let blocks = items.div_ceil(items_per_block).clamp(1, i32::MAX as u64);
         Self {

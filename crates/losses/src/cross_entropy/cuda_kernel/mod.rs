@@ -212,7 +212,7 @@ fn forward_of<E: CudaElement>(
         };
         let output = |first: usize| wants.outputs.then(|| values.slice(first..first + count));
         rows.forward(&Outputs {
-            losses: Some(loss_view.clone()),
+            losses: Some(loss_view.slice(..)),
             maxima: part(0),
             sums: part(1),
             dense: if rows::is_dense(plan) { part(2) } else { None },

@@ -122,6 +122,10 @@ fn uniform(plan: &Plan) -> f64 {
     plan.options.label_smoothing / plan.geometry.classes as f64
 }
 
+fn number(stride: usize) -> Argument<'static> {
+    (stride as u64).into()
+}
+
 /// The rows of a call.
 pub(super) struct Rows<'a, E: CudaElement> {
     pub(super) plan: &'a Plan,
@@ -139,13 +143,15 @@ impl<'a, E: CudaElement> Rows<'a, E> {
         target: Operand<'a>,
         weights: Option<&'a CudaView<'a, E::Compute>>,
     ) -> Result<Self> {
-        let classes = plan.geometry.classes;
-        if classes > i32::MAX as usize {
+        // The kernels count classes in 32 bits, and a grid has no more blocks; a block takes a row or more.
+        let most = i32::MAX as usize;
+        let (rows, classes) = (plan.geometry.rows(), plan.geometry.classes);
+        if rows > most || classes > most {
             return Err(bad(
                 "logits",
-                format!("have at most {} classes on CUDA", i32::MAX),
-                classes.to_string(),
-                "use the CPU",
+                format!("have at most {most} rows and classes on CUDA"),
+                format!("{rows} and {classes}"),
+                "cut the batch",
             ));
         }
         Ok(Self {
@@ -281,19 +287,15 @@ impl<'a, E: CudaElement> Rows<'a, E> {
                     E::number(uniform(plan)),
                 ]);
                 arguments.extend(layouts.levels.arguments(uploaded.as_ref()));
-                arguments.extend(layouts.classes.map(|stride| (stride as u64).into()));
-                arguments.extend([size.into(), u32::from(rows_adjacent).into()]);
+                arguments.extend(layouts.classes.map(number));
+                arguments.extend([Argument::U32(size), Argument::U32(rows_adjacent.into())]);
             }
             (form, strides) => {
                 let width = match form {
                     Form::Lanes { width } => width,
                     _ => 0,
                 };
-                arguments.extend(
-                    strides
-                        .unwrap_or_default()
-                        .map(|stride| (stride as u64).into()),
-                );
+                arguments.extend(strides.unwrap_or_default().map(number));
                 arguments.push(width.into());
             }
         }
