@@ -1,7 +1,9 @@
 //! Binary cross entropy of logits.
 
+#[cfg(feature = "cuda")]
+use crate::pointwise::CudaKernels;
 use crate::pointwise::options::{MeanOver, Options, check_broadcast, common_options, expand};
-use crate::pointwise::{Element, Float, composed, times};
+use crate::pointwise::{Element, Float, composed, has_kernels, times};
 use candle_core::{Result, Tensor};
 
 /// Binary cross entropy of logits with default options; see [`BinaryCrossEntropyWithLogits`].
@@ -48,6 +50,16 @@ struct LogitsError;
 impl Element for LogitsError {
     fn name(&self) -> &'static str {
         NAME
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::BINARY_CROSS_ENTROPY;
+        let kernels = CudaKernels::new(
+            "candle_losses_binary_cross_entropy",
+            ptx,
+            "binary_cross_entropy",
+        );
+        Some(kernels)
     }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, z: F, p: F) -> F {
@@ -102,14 +114,15 @@ impl BinaryCrossEntropyWithLogits {
     }
 
     /// The loss of `logits` and target probabilities, two tensors of one shape and dtype (f32, f64, f16 or bf16): a
-    /// scalar, or the logits' shape without reduction. Off the CPU this is [`composed`](Self::composed).
+    /// scalar, or the logits' shape without reduction. On devices without
+    /// kernels of ours this is [`composed`](Self::composed).
     ///
     /// # Errors
     ///
     /// If targets, weight or pos_weight do not fit the logits in shape, dtype or device, or the logits are not a
     /// float tensor.
     pub fn forward(&self, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        if !logits.device().is_cpu() {
+        if !has_kernels(logits.device()) {
             return self.composed(logits, targets);
         }
         self.check(logits)?;

@@ -1,8 +1,10 @@
 //! Sigmoid focal loss.
 
+#[cfg(feature = "cuda")]
+use crate::pointwise::CudaKernels;
 use crate::pointwise::error::check_number;
 use crate::pointwise::options::{MeanOver, Options, common_options};
-use crate::pointwise::{Float, Pointwise, composed, times};
+use crate::pointwise::{Float, Pointwise, composed, has_kernels, times};
 use candle_core::{Result, Tensor};
 
 /// Sigmoid focal loss with alpha 0.25, gamma 2 and mean reduction; see [`Focal`].
@@ -87,6 +89,12 @@ impl<const SQUARED: bool> FocalError<SQUARED> {
 impl<const SQUARED: bool> Pointwise for FocalError<SQUARED> {
     fn name(&self) -> &'static str {
         "focal"
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::FOCAL;
+        let kernels = CudaKernels::new("candle_losses_focal", ptx, "focal");
+        Some(kernels.constants([self.alpha.unwrap_or(f64::NAN), self.gamma]))
     }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
@@ -177,14 +185,15 @@ impl Focal {
     }
 
     /// The loss of `logits` and target probabilities, two tensors of one shape and dtype (f32, f64, f16 or bf16): a
-    /// scalar, or the logits' shape without reduction. Off the CPU this is [`composed`](Self::composed).
+    /// scalar, or the logits' shape without reduction. On devices without
+    /// kernels of ours this is [`composed`](Self::composed).
     ///
     /// # Errors
     ///
     /// If targets or weight do not fit the logits in shape, dtype or device, the logits are not a float tensor, or
     /// alpha or gamma are out of their range.
     pub fn forward(&self, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        if !logits.device().is_cpu() {
+        if !has_kernels(logits.device()) {
             return self.composed(logits, targets);
         }
         self.check()?;

@@ -1,8 +1,10 @@
 //! Huber loss.
 
+#[cfg(feature = "cuda")]
+use crate::pointwise::CudaKernels;
 use crate::pointwise::error::check_number;
 use crate::pointwise::options::{MeanOver, Options, common_options};
-use crate::pointwise::{Float, Pointwise, composed};
+use crate::pointwise::{Float, Pointwise, composed, has_kernels};
 use candle_core::{Result, Tensor};
 
 /// Huber loss with delta 1 and default options; see [`Huber`].
@@ -42,6 +44,12 @@ struct HuberError {
 impl Pointwise for HuberError {
     fn name(&self) -> &'static str {
         "huber"
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::HUBER;
+        let kernels = CudaKernels::new("candle_losses_huber", ptx, "huber");
+        Some(kernels.constants([self.delta]))
     }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
@@ -100,14 +108,15 @@ impl Huber {
     }
 
     /// The loss of two tensors of one shape and dtype (f32, f64, f16 or bf16): a scalar, or the input's shape without
-    /// reduction. Off the CPU this is [`composed`](Self::composed).
+    /// reduction. On devices without
+    /// kernels of ours this is [`composed`](Self::composed).
     ///
     /// # Errors
     ///
     /// If target or weight do not fit the input in shape, dtype or device, the input is not a float tensor, or delta
     /// is out of its range.
     pub fn forward(&self, input: &Tensor, target: &Tensor) -> Result<Tensor> {
-        if !input.device().is_cpu() {
+        if !has_kernels(input.device()) {
             return self.composed(input, target);
         }
         self.check()?;

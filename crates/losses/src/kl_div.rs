@@ -1,7 +1,9 @@
 //! Kullback-Leibler divergence of log-probabilities.
 
+#[cfg(feature = "cuda")]
+use crate::pointwise::CudaKernels;
 use crate::pointwise::options::{MeanOver, Options, common_options};
-use crate::pointwise::{Float, Pointwise, composed, times};
+use crate::pointwise::{Float, Pointwise, composed, has_kernels, times};
 use candle_core::{Result, Tensor};
 
 /// Kullback-Leibler divergence with default options; see [`KlDiv`].
@@ -44,6 +46,12 @@ impl Pointwise for Divergence {
     fn name(&self) -> &'static str {
         "kl_div"
     }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::KL_DIV;
+        let kernels = CudaKernels::new("candle_losses_kl_div", ptx, "kl_div");
+        Some(kernels)
+    }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
         times(t, t.ln() - x)
@@ -64,6 +72,12 @@ struct LogDivergence;
 impl Pointwise for LogDivergence {
     fn name(&self) -> &'static str {
         "kl_div"
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::KL_DIV;
+        let kernels = CudaKernels::new("candle_losses_kl_div", ptx, "kl_div_log");
+        Some(kernels)
     }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
@@ -109,14 +123,15 @@ impl KlDiv {
     }
 
     /// The loss of log-probabilities `input` and `target`, two tensors of one shape and dtype (f32, f64, f16 or
-    /// bf16): a scalar, or the input's shape without reduction. Off the CPU this is [`composed`](Self::composed).
+    /// bf16): a scalar, or the input's shape without reduction. On devices without
+    /// kernels of ours this is [`composed`](Self::composed).
     ///
     /// # Errors
     ///
     /// If target or weight do not fit the input in shape, dtype or device, the input is not a float tensor, or it has
     /// no first axis for the batch mean.
     pub fn forward(&self, input: &Tensor, target: &Tensor) -> Result<Tensor> {
-        if !input.device().is_cpu() {
+        if !has_kernels(input.device()) {
             return self.composed(input, target);
         }
         if self.log_target {

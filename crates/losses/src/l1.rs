@@ -1,7 +1,9 @@
 //! Absolute error.
 
+#[cfg(feature = "cuda")]
+use crate::pointwise::CudaKernels;
 use crate::pointwise::options::{MeanOver, Options, common_options};
-use crate::pointwise::{Float, Pointwise, composed};
+use crate::pointwise::{Float, Pointwise, composed, has_kernels};
 use candle_core::{Result, Tensor};
 
 /// Mean absolute error with its default options; see [`L1`].
@@ -42,6 +44,12 @@ impl Pointwise for AbsoluteError {
     fn name(&self) -> &'static str {
         self.name
     }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::L1;
+        let kernels = CudaKernels::new("candle_losses_l1", ptx, "l1");
+        Some(kernels)
+    }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
         (x - t).abs()
@@ -65,13 +73,14 @@ impl L1 {
     common_options!("Multiplies each element's loss; the mean divides by the sum of the weights.");
 
     /// The loss of two tensors of one shape and dtype (f32, f64, f16 or bf16): a scalar, or the input's shape without
-    /// reduction. Off the CPU this is [`composed`](Self::composed).
+    /// reduction. On devices without
+    /// kernels of ours this is [`composed`](Self::composed).
     ///
     /// # Errors
     ///
     /// If target or weight do not fit the input in shape, dtype or device, or the input is not a float tensor.
     pub fn forward(&self, input: &Tensor, target: &Tensor) -> Result<Tensor> {
-        if !input.device().is_cpu() {
+        if !has_kernels(input.device()) {
             return self.composed(input, target);
         }
         let function = AbsoluteError { name: "l1" };

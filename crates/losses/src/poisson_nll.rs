@@ -1,8 +1,10 @@
 //! Negative log-likelihood of counts under a Poisson distribution.
 
+#[cfg(feature = "cuda")]
+use crate::pointwise::CudaKernels;
 use crate::pointwise::error::check_number;
 use crate::pointwise::options::{MeanOver, Options, common_options};
-use crate::pointwise::{Float, Pointwise, times};
+use crate::pointwise::{Float, Pointwise, has_kernels, times};
 use candle_core::{Result, Tensor};
 use std::f64::consts::PI;
 
@@ -68,6 +70,12 @@ impl Pointwise for OfLogRate {
     fn name(&self) -> &'static str {
         "poisson_nll"
     }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::POISSON_NLL;
+        let kernels = CudaKernels::new("candle_losses_poisson_nll", ptx, "poisson_nll");
+        Some(kernels.constants([f64::from(self.full)]))
+    }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
         x.exp() - times(t, x) + stirling(self.full, t)
@@ -91,6 +99,12 @@ struct OfRate {
 impl Pointwise for OfRate {
     fn name(&self) -> &'static str {
         "poisson_nll"
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::POISSON_NLL;
+        let kernels = CudaKernels::new("candle_losses_poisson_nll", ptx, "poisson_nll_rate");
+        Some(kernels.constants([f64::from(self.full), self.eps]))
     }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
@@ -158,14 +172,15 @@ impl PoissonNll {
     }
 
     /// The loss of two tensors of one shape and dtype (f32, f64, f16 or bf16): a scalar, or the input's shape without
-    /// reduction. Off the CPU this is [`composed`](Self::composed).
+    /// reduction. On devices without
+    /// kernels of ours this is [`composed`](Self::composed).
     ///
     /// # Errors
     ///
     /// If target or weight do not fit the input in shape, dtype or device, the input is not a float tensor, or eps is
     /// out of its range.
     pub fn forward(&self, input: &Tensor, target: &Tensor) -> Result<Tensor> {
-        if !input.device().is_cpu() {
+        if !has_kernels(input.device()) {
             return self.composed(input, target);
         }
         self.check()?;

@@ -1,9 +1,11 @@
 //! Smooth L1 loss.
 
 use crate::l1::AbsoluteError;
+#[cfg(feature = "cuda")]
+use crate::pointwise::CudaKernels;
 use crate::pointwise::error::check_number;
 use crate::pointwise::options::{MeanOver, Options, common_options};
-use crate::pointwise::{Float, Pointwise, composed};
+use crate::pointwise::{Float, Pointwise, composed, has_kernels};
 use candle_core::{Result, Tensor};
 
 /// Smooth L1 loss with beta 1 and default options; see [`SmoothL1`].
@@ -43,6 +45,12 @@ struct SmoothError {
 impl Pointwise for SmoothError {
     fn name(&self) -> &'static str {
         "smooth_l1"
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::SMOOTH_L1;
+        let kernels = CudaKernels::new("candle_losses_smooth_l1", ptx, "smooth_l1");
+        Some(kernels.constants([self.beta]))
     }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
@@ -103,14 +111,15 @@ impl SmoothL1 {
     }
 
     /// The loss of two tensors of one shape and dtype (f32, f64, f16 or bf16): a scalar, or the input's shape without
-    /// reduction. Off the CPU this is [`composed`](Self::composed).
+    /// reduction. On devices without
+    /// kernels of ours this is [`composed`](Self::composed).
     ///
     /// # Errors
     ///
     /// If target or weight do not fit the input in shape, dtype or device, the input is not a float tensor, or beta
     /// is out of its range.
     pub fn forward(&self, input: &Tensor, target: &Tensor) -> Result<Tensor> {
-        if !input.device().is_cpu() {
+        if !has_kernels(input.device()) {
             return self.composed(input, target);
         }
         self.check()?;

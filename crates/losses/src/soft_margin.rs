@@ -1,7 +1,9 @@
 //! Soft margin loss: logistic regression with targets -1 and 1.
 
+#[cfg(feature = "cuda")]
+use crate::pointwise::CudaKernels;
 use crate::pointwise::options::{MeanOver, Options, common_options};
-use crate::pointwise::{Float, Pointwise, composed};
+use crate::pointwise::{Float, Pointwise, composed, has_kernels};
 use candle_core::{Result, Tensor};
 
 /// Soft margin loss with default options; see [`SoftMargin`].
@@ -38,6 +40,12 @@ impl Pointwise for Margin {
     fn name(&self) -> &'static str {
         "soft_margin"
     }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        let ptx = crate::cuda_kernel::ptx::SOFT_MARGIN;
+        let kernels = CudaKernels::new("candle_losses_soft_margin", ptx, "soft_margin");
+        Some(kernels)
+    }
     #[inline(always)]
     fn value<F: Float>(&self, x: F, t: F) -> F {
         (-t * x).softplus()
@@ -63,13 +71,14 @@ impl SoftMargin {
     );
 
     /// The loss of two tensors of one shape and dtype (f32, f64, f16 or bf16): a scalar, or the input's shape without
-    /// reduction. Off the CPU this is [`composed`](Self::composed).
+    /// reduction. On devices without
+    /// kernels of ours this is [`composed`](Self::composed).
     ///
     /// # Errors
     ///
     /// If target or weight do not fit the input in shape, dtype or device, or the input is not a float tensor.
     pub fn forward(&self, input: &Tensor, target: &Tensor) -> Result<Tensor> {
-        if !input.device().is_cpu() {
+        if !has_kernels(input.device()) {
             return self.composed(input, target);
         }
         self.options

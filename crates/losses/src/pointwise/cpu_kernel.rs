@@ -73,6 +73,8 @@ impl Stored for bf16 {
 /// An [`Element`] with its formulas compiled for both types, so that all code around the loops is compiled once.
 pub(super) trait Compiled: Send + Sync {
     fn name(&self) -> &'static str;
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<super::CudaKernels>;
     fn evaluate_f32(&self, isa: Isa, partial: Partial, block: Block<'_, f32>);
     fn evaluate_f64(&self, isa: Isa, partial: Partial, block: Block<'_, f64>);
 }
@@ -80,6 +82,10 @@ pub(super) trait Compiled: Send + Sync {
 impl<E: Element> Compiled for E {
     fn name(&self) -> &'static str {
         Element::name(self)
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_kernels(&self) -> Option<super::CudaKernels> {
+        Element::cuda_kernels(self)
     }
     fn evaluate_f32(&self, isa: Isa, partial: Partial, block: Block<'_, f32>) {
         evaluate(self, isa, partial, block);

@@ -3,23 +3,25 @@
 use super::cpu_kernel::{Compiled, Partial, Pass, Stored};
 use super::operand::{Operand, Real};
 use super::{Element, Float, Plan};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 use candle_simd::Isa;
 use half::{bf16, f16};
 use std::sync::Arc;
 
 /// A loss with its constants.
-struct Loss {
-    element: Box<dyn Compiled>,
+pub(super) struct Loss {
+    pub(super) element: Box<dyn Compiled>,
     /// Both are seen in the input's shape and track no gradient.
-    parameter: Option<Tensor>,
-    weight: Option<Tensor>,
-    plan: Plan,
+    pub(super) parameter: Option<Tensor>,
+    pub(super) weight: Option<Tensor>,
+    pub(super) plan: Plan,
 }
 
 /// The form that a pass's results take.
 #[derive(Clone, Copy)]
-enum Form {
+pub(super) enum Form {
     /// Reduced as the loss is, in the type it is computed in.
     Loss,
     /// One value per element, in the input's dtype, divided as the loss is.
@@ -179,6 +181,18 @@ impl CustomOp2 for Fused {
             .run(Partial::Value, Form::Loss, (s1, l1), (s2, l2), &[])
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.0
+            .run_on_cuda(Partial::Value, Form::Loss, (s1, l1), (s2, l2), &[])
+    }
+
     fn bwd(
         &self,
         input: &Tensor,
@@ -227,6 +241,25 @@ impl CustomOp3 for Gradient {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.loss.run(
+            self.partial,
+            Form::Gradient,
+            (s1, l1),
+            (s2, l2),
+            &[(s3, l3)],
+        )
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.loss.run_on_cuda(
             self.partial,
             Form::Gradient,
             (s1, l1),
@@ -298,6 +331,25 @@ impl CustomOp3 for Second {
         }
         self.loss
             .run(self.partial, self.form, (s1, l1), (s2, l2), &factors)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let upstream = self.upstream.as_ref().map(Tensor::storage_and_layout);
+        let mut factors = vec![(s3, l3)];
+        if let Some((storage, layout)) = &upstream {
+            factors.push((super::on_cuda::cuda(storage)?, layout));
+        }
+        self.loss
+            .run_on_cuda(self.partial, self.form, (s1, l1), (s2, l2), &factors)
     }
 
     fn bwd(

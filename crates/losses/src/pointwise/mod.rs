@@ -1,7 +1,8 @@
 //! The one mechanism behind every pointwise loss, open to losses of your own.
 //!
 //! A pointwise loss is a scalar function of an input element x and a target element t. Written once, as a
-//! [`Pointwise`], it becomes a fused CPU op with autograd ([`PointwiseLoss`]):
+//! [`Pointwise`], it becomes a fused op with autograd ([`PointwiseLoss`]), on the CPU and, where it names kernels of the same
+//! formula ([`CudaKernels`]), on CUDA:
 //!
 //! - forward: one pass over input and target, reduced on the way; the elementwise losses are never stored;
 //! - backward: one pass, `g * w * dL/dx / n`, the upstream gradient g always applied, the gradient of the target too
@@ -40,16 +41,23 @@
 
 pub(crate) mod composed;
 mod cpu_kernel;
+mod cuda;
+#[cfg(feature = "cuda")]
+mod cuda_kernel;
 mod dual;
 pub(crate) mod error;
 mod float;
 mod fused;
 mod math;
+#[cfg(feature = "cuda")]
+mod on_cuda;
 mod operand;
 pub(crate) mod options;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use cuda::CudaKernels;
+pub(crate) use cuda::has_kernels;
 pub use dual::Dual;
 pub use float::Float;
 
@@ -86,6 +94,11 @@ pub trait Pointwise: Send + Sync + 'static {
     fn name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
+
+    /// The same formulas in CUDA, where there are any; see [`CudaKernels`]. Default: none, and the loss runs on the CPU.
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        None
+    }
 }
 
 impl<P: Pointwise> Pointwise for Arc<P> {
@@ -104,6 +117,9 @@ impl<P: Pointwise> Pointwise for Arc<P> {
     fn name(&self) -> &'static str {
         P::name(self)
     }
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        P::cuda_kernels(self)
+    }
 }
 
 /// A [`Pointwise`] that may also depend on a constant of each element, like the weight of positives in binary cross
@@ -113,6 +129,9 @@ pub(crate) trait Element: Send + Sync + 'static {
     fn value<F: Float>(&self, x: F, t: F, p: F) -> F;
     fn derivative<F: Float>(&self, x: F, t: F, p: F) -> F;
     fn target_derivative<F: Float>(&self, x: F, t: F, p: F) -> F;
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        None
+    }
 }
 
 impl<P: Pointwise> Element for P {
@@ -130,6 +149,9 @@ impl<P: Pointwise> Element for P {
     #[inline(always)]
     fn target_derivative<F: Float>(&self, x: F, t: F, _p: F) -> F {
         Pointwise::target_derivative(self, x, t)
+    }
+    fn cuda_kernels(&self) -> Option<CudaKernels> {
+        Pointwise::cuda_kernels(self)
     }
 }
 
@@ -193,15 +215,16 @@ impl<P: Pointwise> PointwiseLoss<P> {
 
     common_options!("Multiplies each element's loss.");
 
-    /// The loss of `input` and `target`, two CPU tensors of one shape and dtype (f32, f64, f16 or bf16), any layout.
+    /// The loss of `input` and `target`, two tensors of one shape and dtype (f32, f64, f16 or bf16), any layout, on the CPU or,
+    /// where the loss names kernels, on CUDA.
     ///
     /// Returns a scalar, or the input's shape without reduction; f32 for f16 and bf16 inputs. Both arguments receive
     /// gradients.
     ///
     /// # Errors
     ///
-    /// If shape, dtype or device of target or weight do not fit the input, or the input is not a float tensor on the
-    /// CPU.
+    /// If shape, dtype or device of target or weight do not fit the input, the input is not a float tensor, or there are no
+    /// kernels for its device.
     pub fn forward(&self, input: &Tensor, target: &Tensor) -> Result<Tensor> {
         self.options.fused(
             self.function.clone(),

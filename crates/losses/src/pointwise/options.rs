@@ -3,7 +3,7 @@
 use super::composed;
 use super::error::BadArgument;
 use super::fused::Fused;
-use super::{Element, Plan};
+use super::{Element, Plan, has_kernels};
 use crate::{EmptyPolicy, Reduction};
 use candle_core::{DType, Result, Tensor};
 
@@ -27,7 +27,7 @@ pub(crate) enum MeanOver {
 }
 
 impl Options {
-    /// The fused op on the CPU.
+    /// The fused op, on the CPU or on CUDA.
     pub(crate) fn fused<E: Element>(
         &self,
         element: E,
@@ -38,16 +38,7 @@ impl Options {
     ) -> Result<Tensor> {
         let name = element.name();
         let plan = self.plan(name, input, target, mean)?;
-        if !input.device().is_cpu() {
-            let error = BadArgument {
-                loss: name,
-                argument: "input",
-                must: "be on the CPU: the fused op has no kernel for other devices".to_owned(),
-                got: format!("{:?}", input.device().location()),
-                advice: "move it with `to_device`, or write the loss with tensor ops",
-            };
-            return Err(error.into());
-        }
+        check_kernels(&element, input)?;
         let parameter = parameter.map(|p| expand(p, input)).transpose()?;
         let weight = self.weight.as_ref().map(|w| expand(w, input)).transpose()?;
         input.apply_op2(target, Fused::new(element, parameter, weight, plan))
@@ -134,6 +125,32 @@ impl Options {
             on_empty: self.on_empty,
         })
     }
+}
+
+/// The fused op needs the input on the CPU, or on CUDA and kernels there.
+fn check_kernels(element: &impl Element, input: &Tensor) -> std::result::Result<(), BadArgument> {
+    let device = input.device();
+    if device.is_cpu() || (has_kernels(device) && element.cuda_kernels().is_some()) {
+        return Ok(());
+    }
+    let (must, advice) = if has_kernels(device) {
+        (
+            "be on the CPU: the loss names no CUDA kernels",
+            "move it with `to_device`, or write the formula in CUDA too and name it in `Pointwise::cuda_kernels`",
+        )
+    } else {
+        (
+            "be on the CPU: the fused op has no kernel for this device in this build",
+            "move it with `to_device`, build candle-losses with the feature `cuda` for a CUDA device, or write the loss with tensor ops",
+        )
+    };
+    Err(BadArgument {
+        loss: element.name(),
+        argument: "input",
+        must: must.to_owned(),
+        got: format!("{:?}", device.location()),
+        advice,
+    })
 }
 
 /// Input and target must be float tensors of one shape, dtype and device.
@@ -232,8 +249,8 @@ fn total(weight: &Tensor, input: &Tensor) -> Result<f64> {
     if weight.elem_count() == 0 {
         return Ok(0.0);
     }
-    // Only the CPU is sure to have f64.
-    let sum = if weight.device().is_cpu() {
+    // Metal has no f64.
+    let sum = if !weight.device().is_metal() {
         weight.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?
     } else {
         f64::from(weight.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?)
