@@ -208,8 +208,8 @@ impl Pass<'_> {
         }))
     }
 
-    fn constants(&self) -> impl Iterator<Item = Argument<'static>> {
-        self.kernels.constants.map(Argument::F64).into_iter()
+    fn constants<'c>(&self) -> [Argument<'c>; 4] {
+        self.kernels.constants.map(Argument::F64)
     }
 
     /// Every element's result.
@@ -222,7 +222,7 @@ impl Pass<'_> {
 
     fn map_into<E: CudaElement, O: CudaElement>(
         &self,
-        outputs: impl Fn(&CudaSlice<O>) -> [Argument<'_>; 2],
+        outputs: for<'o> fn(&'o CudaSlice<O>) -> [Argument<'o>; 2],
     ) -> Result<CudaStorage> {
         let (device, count) = (self.device(), self.count());
         let out = filled_later::<O>(device, count)?;
@@ -230,7 +230,7 @@ impl Pass<'_> {
         let mut arguments = memory.arguments();
         arguments.extend(outputs(&out));
         arguments.extend(self.constants());
-        let ending = [
+        let ending: [Argument<'_>; 3] = [
             (self.partial as u32).into(),
             self.scale.into(),
             (count as u64).into(),
@@ -275,7 +275,7 @@ impl Pass<'_> {
         arguments.extend(self.constants());
         let (prefix, suffix) = (self.kernels.prefix, E::SUFFIX);
         if vectors {
-            arguments.extend([self.ones().into(), (count as u64).into()]);
+            arguments.extend([Argument::U32(self.ones()), Argument::U64(count as u64)]);
             let kernel = format!("{prefix}_sum_{suffix}");
             // SAFETY: `sum` of `pointwise.cuh`: operands as in `map`; each block writes its part.
             unsafe { self.module().launch(device, &kernel, threads, &arguments)? };
@@ -283,7 +283,10 @@ impl Pass<'_> {
             let levels = self.levels();
             let uploaded = levels.upload(device)?;
             arguments.extend(levels.arguments(uploaded.as_ref()));
-            arguments.extend([(self.partial as u32).into(), (count as u64).into()]);
+            arguments.extend([
+                Argument::U32(self.partial as u32),
+                Argument::U64(count as u64),
+            ]);
             let kernel = format!("{prefix}_strided_sum_{suffix}");
             // SAFETY: `strided_sum` of `pointwise.cuh`: operands as in `strided_map`; each block writes its part.
             unsafe { self.module().launch(device, &kernel, threads, &arguments)? };

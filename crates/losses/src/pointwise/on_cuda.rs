@@ -1,8 +1,10 @@
 //! The passes of the custom ops on CUDA: the twin of `fused.rs`'s on the CPU.
 
+use std::ops::Deref;
+
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{
-    CpuStorage, CudaStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, bail,
+    CpuStorage, CudaStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, WithDType, bail,
 };
 use half::{bf16, f16};
 
@@ -58,7 +60,6 @@ impl Loss {
         }
         let parameter = self.parameter.as_ref().map(Tensor::storage_and_layout);
         let weight = self.weight.as_ref().map(Tensor::storage_and_layout);
-        let constant = |held: &Option<_>| -> Result<Option<Operand<'_>>> { held_operand(held) };
         // An upstream gradient is one number where the loss is reduced, else one for each element.
         let mut factors = upstream.iter().map(|(storage, layout)| {
             Operand::of_dtype(storage, layout, computed)?.broadcast_as(shape)
@@ -74,8 +75,8 @@ impl Loss {
             partial,
             input: Operand::new(input.0, input.1),
             target: Operand::new(target.0, target.1),
-            parameter: constant(&parameter)?,
-            weight: constant(&weight)?,
+            parameter: held_operand(&parameter)?,
+            weight: held_operand(&weight)?,
             upstream: [factors.next().transpose()?, factors.next().transpose()?],
             scale: if reduced {
                 1.0
@@ -117,7 +118,7 @@ impl Loss {
 
 /// A constant of the loss, already in the input's shape.
 fn held_operand<'a>(
-    held: &'a Option<(std::sync::RwLockReadGuard<'a, Storage>, &'a Layout)>,
+    held: &'a Option<(impl Deref<Target = Storage>, &Layout)>,
 ) -> Result<Option<Operand<'a>>> {
     held.as_ref()
         .map(|(storage, layout)| Ok(Operand::new(cuda(storage)?, layout)))

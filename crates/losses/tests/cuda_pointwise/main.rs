@@ -1,0 +1,6 @@
+//! The pointwise losses on CUDA against the same losses on the CPU. They need a CUDA device, or the emulated driver in
+//! `tests/emulated-driver`.
+
+mod agreement;
+mod edges;
+mod support;
