@@ -10,10 +10,15 @@ fn main() {
 fn kernels() {
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // The headers are no sources of their own, so cudaforge has to be told of them.
-    let headers = ["element", "reduce", "levels"].map(|name| format!("src/cuda_kernel/{name}.cuh"));
+    let headers = [
+        "src/cuda_kernel/element.cuh",
+        "src/cuda_kernel/levels.cuh",
+        "src/cuda_kernel/reduce.cuh",
+        "src/pointwise/pointwise.cuh",
+    ];
     cudaforge::KernelBuilder::new()
         .source_glob("src/**/*.cu")
-        .watch(&headers)
+        .watch(headers)
         .arg("-std=c++17")
         .arg("-O3")
         .build_ptx()
