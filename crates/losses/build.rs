@@ -11,6 +11,7 @@ fn kernels() {
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // The headers are no sources of their own, so cudaforge has to be told of them.
     let headers = [
+        "src/cross_entropy/team_reduce.cuh",
         "src/cuda_kernel/element.cuh",
         "src/cuda_kernel/levels.cuh",
         "src/cuda_kernel/reduce.cuh",

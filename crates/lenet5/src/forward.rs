@@ -75,5 +75,6 @@ fn composed_conv(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 }
 
 fn composed_linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.matmul(&weight.t()?)?.broadcast_add(bias)
+    // On CUDA candle multiplies by contiguous matrices and their transposes alone.
+    x.matmul(&weight.contiguous()?.t()?)?.broadcast_add(bias)
 }

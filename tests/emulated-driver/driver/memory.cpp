@@ -119,6 +119,12 @@ extern "C" {
 CUresult cuMemAllocAsync(CUdeviceptr* pointer, size_t bytes, CUstream) {
   DriverLock lock;
   log_call("cuMemAllocAsync(%zu)", bytes);
+  // Memory pools hand out a null pointer for no bytes, where cuMemAlloc is documented to refuse; candle's strides of a
+  // scalar are such.
+  if (bytes == 0) {
+    *pointer = 0;
+    return CUDA_SUCCESS;
+  }
   return allocate(pointer, bytes);
 }
 
@@ -131,6 +137,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes) {
 CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream) {
   DriverLock lock;
   log_call("cuMemFreeAsync(%#llx)", pointer);
+  if (pointer == 0) return CUDA_SUCCESS;
   return release(pointer);
 }
 

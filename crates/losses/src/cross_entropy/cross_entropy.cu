@@ -26,6 +26,7 @@
 #include "../cuda_kernel/element.cuh"
 #include "../cuda_kernel/levels.cuh"
 #include "../cuda_kernel/reduce.cuh"
+#include "team_reduce.cuh"
 
 // What a pass computes.
 enum Pass {

@@ -15,9 +15,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, relu: bool) ->
     if let Some(last) = shape.last_mut() {
         *last = sizes.outputs;
     }
+    // On CUDA candle multiplies by contiguous matrices and their transposes alone.
     let mut y = x
         .reshape((sizes.rows, sizes.inputs))?
-        .matmul(&weight.t()?)?;
+        .matmul(&weight.contiguous()?.t()?)?;
     if let Some(bias) = bias {
         y = y.broadcast_add(bias)?;
     }
