@@ -25,9 +25,9 @@ pub trait Kernel {
 pub enum Isa {
     /// Plain Rust on arrays, for any machine; the compiler vectorises it with what the target guarantees.
     Portable,
-    /// AVX2 with FMA and F16C.
+    /// AVX2 with FMA, F16C and POPCNT.
     Avx2,
-    /// AVX-512 F, BW, DQ and VL with FMA and F16C.
+    /// AVX-512 F, BW, DQ and VL with FMA, F16C and POPCNT.
     Avx512,
 }
 
@@ -49,7 +49,8 @@ impl Isa {
     fn detect() -> Self {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt");
         let avx512 = avx2
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -164,7 +165,7 @@ fn run_portable<K: Kernel>(kernel: K) -> K::Output {
 /// # Safety
 /// The machine has the features named below.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller vouches for the features.
     kernel.run(unsafe { Avx512::new() })
@@ -173,7 +174,7 @@ unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
 /// # Safety
 /// The machine has the features named below.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,popcnt")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller vouches for the features.
     kernel.run(unsafe { Avx2::new() })

@@ -32,8 +32,8 @@
 //!
 //! | [`Isa`] | needs | `f32` lanes | `f64` lanes |
 //! |---|---|---|---|
-//! | `Avx512` | avx512f, bw, dq, vl, fma, f16c | 16 | 8 |
-//! | `Avx2` | avx2, fma, f16c | 8 | 4 |
+//! | `Avx512` | avx512f, bw, dq, vl, fma, f16c, popcnt | 16 | 8 |
+//! | `Avx2` | avx2, fma, f16c, popcnt | 8 | 4 |
 //! | `Portable` | nothing | 8 | 4 |
 //!
 //! Elsewhere the portable code is compiled for what the target guarantees: on aarch64 its arrays become NEON vectors with

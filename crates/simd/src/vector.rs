@@ -299,6 +299,22 @@ pub trait Vector:
         count
     }
 
+    /// Writes the lanes where the mask holds, which are integers from 0 to 2^24, to `p` as `u32`, one behind the other. What
+    /// the rest of the [`Self::LANES`] elements then holds is not specified.
+    ///
+    /// # Safety
+    /// `p` is valid for writing [`Self::LANES`] elements.
+    #[inline(always)]
+    unsafe fn compress_u32_ptr(self, mask: Self::Mask, p: *mut u32) {
+        let (lanes, bits) = (self.to_array(), Self::mask_bits(mask));
+        let mut count = 0;
+        for (lane, x) in lanes[..Self::LANES].iter().enumerate() {
+            // SAFETY: count is at most lane, which is below LANES.
+            unsafe { *p.add(count) = x.to_f64() as u32 };
+            count += (bits >> lane & 1) as usize;
+        }
+    }
+
     /// Widens [`Self::LANES`] bytes.
     ///
     /// # Safety

@@ -20,7 +20,7 @@ macro_rules! x86 {
     }};
 }
 
-/// Token of AVX-512 F, BW, DQ and VL with FMA and F16C.
+/// Token of AVX-512 F, BW, DQ and VL with FMA, F16C and POPCNT.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512(());
 
@@ -33,7 +33,7 @@ impl Avx512 {
     }
 }
 
-/// Token of AVX2 with FMA and F16C.
+/// Token of AVX2 with FMA, F16C and POPCNT.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2(());
 
@@ -376,6 +376,10 @@ avx512_vector! {
         _mm512_maskz_compress_ps,
     {
         #[inline(always)]
+        unsafe fn compress_u32_ptr(self, mask: __mmask16, p: *mut u32) {
+            x86!(_mm512_storeu_si512(p.cast(), _mm512_maskz_compress_epi32(mask, _mm512_cvtps_epi32(self.0))))
+        }
+        #[inline(always)]
         unsafe fn load_u8_ptr(_: Avx512, p: *const u8) -> Self {
             x86!(Self(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))))
         }
@@ -411,11 +415,34 @@ avx512_vector! {
     rest: _mm512_abs_pd _mm512_roundscale_pd _mm512_scalef_pd _mm512_getmant_pd _mm512_getexp_pd
         _mm512_cmp_pd_mask _mm512_mask_blend_pd _mm512_castpd512_pd256 _mm512_extractf64x4_pd
         _mm512_maskz_compress_pd,
-    {}
+    {
+        #[inline(always)]
+        unsafe fn compress_u32_ptr(self, mask: __mmask8, p: *mut u32) {
+            x86!(_mm256_storeu_si256(p.cast(), _mm256_maskz_compress_epi32(mask, _mm512_cvtpd_epi32(self.0))))
+        }
+    }
 }
 
 /// All ones, then all zeros: eight words from `8 - n` on are the mask of the first n lanes.
 static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// For each mask of eight lanes, the chosen ones one behind the other.
+static CHOSEN: [[u8; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < 8 {
+            if mask >> lane & 1 == 1 {
+                table[mask][count] = lane as u8;
+                count += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    table
+};
 
 /// What the two AVX2 types have beyond [`x86_vector!`].
 macro_rules! avx2_vector {
@@ -548,6 +575,23 @@ avx2_vector! {
                 let bias = _mm256_set1_epi32(127);
                 let power = |e| Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(e, bias))));
                 self * power(low) * power(high)
+            })
+        }
+        #[inline(always)]
+        unsafe fn compress_ptr(self, mask: Mask32x8, p: *mut f32) -> usize {
+            let bits = Self::mask_bits(mask);
+            x86!({
+                let chosen = _mm_loadl_epi64(CHOSEN[bits as usize & 255].as_ptr().cast());
+                _mm256_storeu_ps(p, _mm256_permutevar8x32_ps(self.0, _mm256_cvtepu8_epi32(chosen)));
+            });
+            bits.count_ones() as usize
+        }
+        #[inline(always)]
+        unsafe fn compress_u32_ptr(self, mask: Mask32x8, p: *mut u32) {
+            x86!({
+                let chosen = _mm_loadl_epi64(CHOSEN[Self::mask_bits(mask) as usize & 255].as_ptr().cast());
+                let lanes = _mm256_cvtps_epi32(self.0);
+                _mm256_storeu_si256(p.cast(), _mm256_permutevar8x32_epi32(lanes, _mm256_cvtepu8_epi32(chosen)));
             })
         }
         #[inline(always)]

@@ -51,6 +51,17 @@ fn compressing_moves_the_chosen_lanes_to_the_front() {
                 let expected: Vec<V::Elem> =
                     (0..V::LANES).filter(|&i| chosen(i)).map(number).collect();
                 assert_eq!(out[..count], expected);
+                let mut indices = vec![0; V::LANES];
+                let lanes: Vec<V::Elem> = (0..V::LANES)
+                    .map(|i| V::Elem::from_f64((i << 20) as f64))
+                    .collect();
+                // SAFETY: as above.
+                unsafe { V::load(s, &lanes).compress_u32_ptr(mask, indices.as_mut_ptr()) };
+                let expected: Vec<u32> = (0..V::LANES as u32)
+                    .filter(|&i| chosen(i as usize))
+                    .map(|i| i << 20)
+                    .collect();
+                assert_eq!(indices[..count], expected);
             }
         }
     }

@@ -53,6 +53,20 @@ fn cases() -> Vec<Case> {
             halves,
         ),
         case([3, 1, 4, 5], [32, 1, 3, 3], plain, halves),
+        // More kernel rows and longer runs than the registers of the sparse backward pass hold at once, in each remainder.
+        case([1, 7, 11, 12], [17, 7, 6, 5], plain, halves),
+        case([1, 3, 13, 9], [16, 3, 7, 6], plain, halves),
+        case([2, 1, 11, 8], [16, 1, 8, 3], plain, halves),
+        case([1, 5, 12, 7], [32, 5, 9, 1], plain, halves),
+        case(
+            [1, 1, 5, 6],
+            [16, 1, 4, 3],
+            Conv2dOptions {
+                padding: (1, 0),
+                ..plain
+            },
+            halves,
+        ),
         case([2, 2, 9, 8], [3, 2, 3, 2], plain, ((3, 2), (2, 1))),
         case(
             [1, 4, 9, 11],
@@ -218,6 +232,82 @@ fn nan_passes_through_values_and_gradients_as_in_the_separate_ops() -> Result<()
                 case.x,
                 case.weight
             );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_infinite_upstream_gradient_reaches_the_pixels_of_one_patch_alone() -> Result<()> {
+    for case in cases() {
+        let t = arguments(&case, DType::F32)?;
+        let x = Var::from_tensor(&t[0])?;
+        // Positive everywhere, so that the gradient passes.
+        let bias = (t[2].zeros_like()? + 100.0)?;
+        let t = [x.as_tensor().clone(), t[1].clone(), bias];
+        for isa in Isa::available() {
+            with_isa(isa, || -> Result<()> {
+                let y = fused(&case, &t)?;
+                let mut upstream = vec![0f32; y.elem_count()];
+                upstream[y.elem_count() / 2] = f32::INFINITY;
+                let upstream = Tensor::from_vec(upstream, y.dims(), &Device::Cpu)?;
+                let grads = (y * upstream)?.sum_all()?.backward()?;
+                let grad = values(grads.get(&x).unwrap())?;
+                let reached = grad.iter().filter(|x| !x.is_finite()).count();
+                let patch: usize = case.weight[1..].iter().product();
+                assert!(
+                    (1..=patch).contains(&reached),
+                    "{isa:?} {:?} {:?}: {reached}",
+                    case.x,
+                    case.weight
+                );
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_sparse_weight_gradient_sees_no_pixel_that_the_upstream_gradient_passes_by() -> Result<()> {
+    for case in cases() {
+        let t = arguments(&case, DType::F32)?;
+        let mut x: Vec<f32> = t[0].flatten_all()?.to_vec1()?;
+        for image in x.chunks_exact_mut(case.x[1..].iter().product()) {
+            image[0] = f32::INFINITY;
+        }
+        let x = Tensor::from_vec(x, &case.x, &Device::Cpu)?;
+        let weight = Var::from_tensor(&t[1])?;
+        let bias = (t[2].zeros_like()? + 100.0)?;
+        let t = [x, weight.as_tensor().clone(), bias];
+        for isa in Isa::available() {
+            with_isa(isa, || -> Result<()> {
+                let (kernel, stride) = case.pool;
+                let plan = plan(&t[0], &t[1], &t[2], case.options, kernel, stride)?;
+                if !matches!(plan, Plan::ColumnLanes | Plan::ChannelLanes) {
+                    return Ok(());
+                }
+                let y = fused(&case, &t)?;
+                let (height, width) = (y.dim(2)?, y.dim(3)?);
+                let (rows, columns) = case.options.padding;
+                let upstream: Vec<f32> = (0..y.elem_count())
+                    .map(|index| (index / width % height, index % width))
+                    .map(|(i, j)| (2 * i > rows || 2 * j > columns) as u8 as f32)
+                    .collect();
+                let upstream = Tensor::from_vec(upstream, y.dims(), &Device::Cpu)?;
+                // The gradient of a product with `y`, without its infinite elements.
+                let zeros = y.zeros_like()?;
+                let passed = upstream.gt(&zeros)?.where_cond(&y, &zeros)?;
+                let grads = (passed * upstream)?.sum_all()?.backward()?;
+                let grad = values(grads.get(&weight).unwrap())?;
+                assert!(
+                    grad.iter().all(|x| x.is_finite()),
+                    "{isa:?} {:?} {:?}",
+                    case.x,
+                    case.weight
+                );
+                Ok(())
+            })?;
         }
     }
     Ok(())

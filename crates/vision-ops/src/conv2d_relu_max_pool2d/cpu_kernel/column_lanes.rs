@@ -212,27 +212,55 @@ impl<F: Element> Image<'_, F> {
                         }
                         weight = weight.add(outputs);
                     }
-                    for (n, &sums) in sums.iter().enumerate() {
-                        let (max, winner) = pool_four(s, sums);
-                        let at = i * width + j;
-                        let first = (channel + n) * pooled;
-                        let y = self.y.as_mut_ptr().add(first + at);
-                        // `max` returns its argument where either is NaN, so NaN stays.
-                        let result = zero.max(max);
-                        if at + lanes <= pooled {
-                            result.store_ptr(y);
-                            winner.store_u8_ptr(self.winners.as_mut_ptr().add(first + at));
-                        } else {
-                            result.store_partial_ptr(y, count);
-                            let mut bytes = [0u8; candle_simd::MAX_LANES];
-                            winner.store_u8_ptr(bytes.as_mut_ptr());
-                            let to = self.winners.as_mut_ptr().add(first + at);
-                            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, count);
-                        }
+                    // Written out: a loop that the compiler leaves as one would send all sums through memory.
+                    macro_rules! write {
+                        ($($n:literal)*) => {$(
+                            if $n < N {
+                                let first = (channel + $n) * pooled;
+                                self.write(s, sums[$n % N], first, i * width + j, count);
+                            }
+                        )*};
                     }
+                    write!(0 1 2 3 4 5);
                 }
             }
         }
         N
+    }
+
+    /// Pools the sums of `count` windows and writes results and winners at `at` of the channel that starts at `first`.
+    ///
+    /// # Safety
+    /// The channel exists, and `count` windows from `at` on lie in it.
+    #[inline(always)]
+    unsafe fn write<V: Vector<Elem = F>>(
+        &mut self,
+        s: V::Token,
+        sums: [V; 4],
+        first: usize,
+        at: usize,
+        count: usize,
+    ) {
+        let pooled = self.shared.geometry.pooled();
+        let (max, winner) = pool_four(s, sums);
+        // `max` returns its argument where either is NaN, so NaN stays.
+        let result = V::splat(s, F::ZERO).max(max);
+        // SAFETY: the caller vouches for `count` places; a whole vector is written where it stays inside the channel, and
+        // what lies behind it is kept. Behind the last channel's winners there is room for a vector.
+        unsafe {
+            let y = self.y.as_mut_ptr().add(first + at);
+            let winners = self.winners.as_mut_ptr().add(first + at);
+            if at + V::LANES <= pooled {
+                result.store_ptr(y);
+                winner.store_u8_ptr(winners);
+            } else {
+                // No call, such as that for a copy of some bytes: it would send all sums through memory.
+                result.store_partial_ptr(y, count);
+                let behind = V::load_u8_ptr(s, winners);
+                winner
+                    .select(V::first(s, count), behind)
+                    .store_u8_ptr(winners);
+            }
+        }
     }
 }

@@ -6,11 +6,13 @@
 //! - Overlapping (weight gradient alone): runs of neighbouring positions share memory. Where a run would fill only part of a
 //!   vector, up to [`MOST_ROWS`] image rows are interleaved as if they were channels (three of LeNet's first layer: 15 of 16
 //!   lanes).
-//! - Apart (input gradient too): every position of every row has a run of its own, of whole vectors. A gradient laid out
-//!   so is summed without two neighbouring positions touching the same vector, which would make each wait for the other's
-//!   store; the runs are added up at the end.
+//! - Apart (input gradient too): every position of every row has a run of its own, of whole vectors on cache lines, since a
+//!   patch is loaded once for each output channel that won there.
+//!
+//! Positions are numbered row by row, and a patch starts at its number times [`Patches::step`]. A patch is a grid of kernel
+//! rows (or interleaved groups of them) by vectors, cut into [`Piece`]s that fit the registers.
 
-use candle_simd::{Float, Simd, Vector};
+use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
 
@@ -19,6 +21,20 @@ const MOST_ROWS: usize = 4;
 
 /// Room behind the last element, for vectors that reach past it.
 pub(in crate::conv2d_relu_max_pool2d) const SLACK: usize = 64;
+
+/// Kernel rows and vectors of a run that a piece has at most.
+const MOST_OF_A_PIECE: (usize, usize) = (5, 2);
+
+/// A part of a patch that is kept in registers: kernel rows (or groups of them) by vectors of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::conv2d_relu_max_pool2d) struct Piece {
+    pub(in crate::conv2d_relu_max_pool2d) row: usize,
+    pub(in crate::conv2d_relu_max_pool2d) rows: usize,
+    pub(in crate::conv2d_relu_max_pool2d) vector: usize,
+    pub(in crate::conv2d_relu_max_pool2d) vectors: usize,
+    /// Where its weights start among those of a channel, which lie piece by piece, row by row.
+    pub(in crate::conv2d_relu_max_pool2d) weights: usize,
+}
 
 /// Offsets and sizes of one layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,16 +46,16 @@ pub(in crate::conv2d_relu_max_pool2d) struct Patches {
     kernel: (usize, usize),
     padding: (usize, usize),
     /// Map rows and columns that pooling looks at.
-    map: (usize, usize),
+    pub(in crate::conv2d_relu_max_pool2d) map: (usize, usize),
     /// Image rows interleaved.
     interleaved: usize,
     apart: bool,
-    /// Elements between neighbouring map columns and map rows.
-    pub(in crate::conv2d_relu_max_pool2d) column_step: usize,
-    pub(in crate::conv2d_relu_max_pool2d) row_step: usize,
-    /// Vectors of a run, and where each vector of a patch starts.
-    vectors_a_run: usize,
-    pub(in crate::conv2d_relu_max_pool2d) vectors: Vec<usize>,
+    /// Positions in a row, and elements between neighbouring ones.
+    pub(in crate::conv2d_relu_max_pool2d) positions: usize,
+    pub(in crate::conv2d_relu_max_pool2d) step: usize,
+    /// Vectors of a run.
+    run: usize,
+    pub(in crate::conv2d_relu_max_pool2d) pieces: Vec<Piece>,
     lanes: usize,
 }
 
@@ -61,16 +77,10 @@ impl Patches {
         let columns = conv.input.1 + 2 * padding.1;
         let map = (2 * geometry.pool.output.0, 2 * geometry.pool.output.1);
         let run = vectors_a_run(interleaved);
-        let (column_step, row_step) = match apart {
-            true => (run * lanes, map.1 * run * lanes),
-            false => {
-                let column = interleaved * channels;
-                (column, (columns * column).next_multiple_of(lanes))
-            }
+        let (positions, step) = match apart {
+            true => (map.1, run * lanes),
+            false => (columns, interleaved * channels),
         };
-        let vectors = (0..groups(interleaved))
-            .flat_map(|group| (0..run).map(move |v| group * interleaved * row_step + v * lanes))
-            .collect();
         Self {
             rows: conv.input.0 + 2 * padding.0,
             columns,
@@ -80,35 +90,66 @@ impl Patches {
             map,
             interleaved,
             apart,
-            column_step,
-            row_step,
-            vectors_a_run: run,
-            vectors,
+            positions,
+            step,
+            run,
+            pieces: pieces(groups(interleaved), run, lanes),
             lanes,
         }
     }
 
-    /// Elements of one image: rows of runs, and where rows are interleaved as many more as a group reaches.
-    pub(in crate::conv2d_relu_max_pool2d) fn len(&self) -> usize {
-        (self.rows + self.interleaved) * self.row_step
+    /// Elements between neighbouring rows of positions.
+    fn row_step(&self) -> usize {
+        self.positions * self.step
     }
 
-    /// An offset from which a whole patch of zeros lies behind [`Self::len`], for entries that fill up a list.
+    /// Elements from one kernel row of a patch, or interleaved group of them, to the next.
+    pub(in crate::conv2d_relu_max_pool2d) fn group_step(&self) -> usize {
+        self.interleaved * self.row_step()
+    }
+
+    /// Elements of one image: rows of runs, and where rows are interleaved as many more as a group reaches.
+    fn len(&self) -> usize {
+        (self.rows + self.interleaved) * self.row_step()
+    }
+
+    /// The number of a position behind the image whose patch is zeros, for entries that fill up a list.
     pub(in crate::conv2d_relu_max_pool2d) fn zeros(&self) -> usize {
-        self.len() + SLACK
+        (self.len() + SLACK).div_ceil(self.step)
     }
 
     /// Elements of a buffer with the image, slack and the zeros.
     pub(in crate::conv2d_relu_max_pool2d) fn buffer_len(&self) -> usize {
-        self.zeros() + self.vectors.last().map_or(0, |last| last + self.lanes)
+        let groups = self.kernel.0.div_ceil(self.interleaved);
+        self.zeros() * self.step + (groups - 1) * self.group_step() + self.run * self.lanes
     }
 
-    /// Elements of the interleaved image that [`Self::fill`] goes through when runs lie apart.
+    /// Elements of a channel's weights.
+    pub(in crate::conv2d_relu_max_pool2d) fn weights_len(&self) -> usize {
+        self.kernel.0.div_ceil(self.interleaved) * self.run * self.lanes
+    }
+
+    /// Elements of the image before runs are laid out apart, and of its gradient.
     pub(in crate::conv2d_relu_max_pool2d) fn pixels_len(&self) -> usize {
-        self.rows * self.columns * self.channels + SLACK
+        self.rows * self.pixel_row() + SLACK
     }
 
-    /// Where weight (channel, row, column) lies among the vectors of a patch.
+    /// Elements of a row of these.
+    pub(in crate::conv2d_relu_max_pool2d) fn pixel_row(&self) -> usize {
+        self.columns * self.channels
+    }
+
+    /// Elements of a pixel of these.
+    pub(in crate::conv2d_relu_max_pool2d) fn pixel(&self) -> usize {
+        self.channels
+    }
+
+    /// Elements of a run that are seen, the rest of its last vector being none of a patch.
+    pub(in crate::conv2d_relu_max_pool2d) fn run_len(&self) -> usize {
+        self.kernel.1 * self.interleaved * self.channels
+    }
+
+    /// Where weight (channel, row, column) lies among those of an output channel.
     pub(in crate::conv2d_relu_max_pool2d) fn weight_index(
         &self,
         c: usize,
@@ -116,35 +157,34 @@ impl Patches {
         b: usize,
     ) -> usize {
         let (group, row) = (a / self.interleaved, a % self.interleaved);
-        group * self.vectors_a_run * self.lanes + (b * self.interleaved + row) * self.channels + c
+        let at = (b * self.interleaved + row) * self.channels + c;
+        let (vector, lane) = (at / self.lanes, at % self.lanes);
+        let piece = self
+            .pieces
+            .iter()
+            .rev()
+            .find(|piece| piece.row <= group && piece.vector <= vector);
+        piece.map_or(0, |piece| {
+            let vector = (group - piece.row) * piece.vectors + vector - piece.vector;
+            piece.weights + vector * self.lanes + lane
+        })
     }
 
     /// Lays out an image. `patches` is [`Self::buffer_len`] long and zero where an earlier call has not written; `pixels`
     /// is [`Self::pixels_len`] long, alike.
-    #[inline(always)]
-    pub(in crate::conv2d_relu_max_pool2d) fn fill<F: Float, S: Simd>(
+    pub(in crate::conv2d_relu_max_pool2d) fn fill<F: Float>(
         &self,
-        s: S,
+        isa: Isa,
         image: &[F],
         pixels: &mut [F],
         patches: &mut [F],
     ) {
-        if !self.apart {
-            self.interleave(image, patches, self.row_step);
-            return;
-        }
-        let pixel_row = self.columns * self.channels;
-        self.interleave(image, pixels, pixel_row);
-        for y in 0..self.rows {
-            for x in 0..self.map.1 {
-                for v in 0..self.vectors_a_run {
-                    let from = &pixels[y * pixel_row + x * self.channels + v * self.lanes..];
-                    let to =
-                        &mut patches[y * self.row_step + x * self.column_step + v * self.lanes..];
-                    F::V::<S>::load(s, from).store(to);
-                }
-            }
-        }
+        isa.dispatch(Fill {
+            layout: self,
+            image,
+            pixels,
+            patches,
+        });
     }
 
     /// Writes row y of the padded image so that element (x, row r, channel c) is at `(x * interleaved + r) * channels + c`.
@@ -176,48 +216,108 @@ impl Patches {
         }
     }
 
-    /// Adds up the runs of a gradient that is laid out apart, and takes the padding off. `pixels` is scratch of
-    /// [`Self::pixels_len`].
-    #[inline(always)]
-    pub(in crate::conv2d_relu_max_pool2d) fn gather<F: Float, S: Simd>(
+    /// Takes the gradient of an image from that of its pixels, without the padding.
+    pub(in crate::conv2d_relu_max_pool2d) fn gather<F: Float>(
         &self,
-        s: S,
-        patches: &[F],
-        pixels: &mut [F],
+        isa: Isa,
+        pixels: &[F],
         image: &mut [F],
     ) {
-        let pixel_row = self.columns * self.channels;
-        pixels.fill(F::ZERO);
-        // What lies behind a run's last weight is no gradient.
-        let tail = self.channels * self.kernel.1 - (self.vectors_a_run - 1) * self.lanes;
-        // Column by column, so that a vector is not loaded again right after it was stored at another offset.
-        for x in 0..self.map.1 {
-            for y in 0..self.map.0 + self.kernel.0 - 1 {
-                for v in 0..self.vectors_a_run {
-                    let from =
-                        &patches[y * self.row_step + x * self.column_step + v * self.lanes..];
-                    let run = match v + 1 == self.vectors_a_run {
-                        true => F::V::<S>::load_partial(s, &from[..tail], F::ZERO),
-                        false => F::V::<S>::load(s, from),
-                    };
-                    let to = &mut pixels[y * pixel_row + x * self.channels + v * self.lanes..];
-                    (F::V::<S>::load(s, to) + run).store(to);
+        isa.dispatch(Gather {
+            layout: self,
+            pixels,
+            image,
+        });
+    }
+}
+
+struct Fill<'a, F> {
+    layout: &'a Patches,
+    image: &'a [F],
+    pixels: &'a mut [F],
+    patches: &'a mut [F],
+}
+
+impl<F: Float> Kernel for Fill<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            layout,
+            image,
+            pixels,
+            patches,
+        } = self;
+        if !layout.apart {
+            layout.interleave(image, patches, layout.row_step());
+            return;
+        }
+        let (lanes, pixel_row) = (F::V::<S>::LANES, layout.pixel_row());
+        layout.interleave(image, pixels, pixel_row);
+        let rows = patches.chunks_exact_mut(layout.row_step());
+        for (y, row) in rows.take(layout.rows).enumerate() {
+            for (x, run) in row.chunks_exact_mut(layout.step).enumerate() {
+                let from = &pixels[y * pixel_row + x * layout.channels..][..layout.step];
+                for (from, to) in from.chunks_exact(lanes).zip(run.chunks_exact_mut(lanes)) {
+                    F::V::<S>::load(s, from).store(to);
                 }
             }
         }
-        let width = self.columns - 2 * self.padding.1;
-        let height = self.rows - 2 * self.padding.0;
+    }
+}
+
+struct Gather<'a, F> {
+    layout: &'a Patches,
+    pixels: &'a [F],
+    image: &'a mut [F],
+}
+
+impl<F: Float> Kernel for Gather<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self {
+            layout,
+            pixels,
+            image,
+        } = self;
+        let channels = layout.channels;
+        let width = layout.columns - 2 * layout.padding.1;
+        let height = layout.rows - 2 * layout.padding.0;
         for y in 0..height {
-            let row = (y + self.padding.0) * pixel_row + self.padding.1 * self.channels;
-            let row = &pixels[row..][..width * self.channels];
-            for c in 0..self.channels {
+            let row = (y + layout.padding.0) * layout.pixel_row() + layout.padding.1 * channels;
+            let row = &pixels[row..][..width * channels];
+            for c in 0..channels {
                 let to = &mut image[(c * height + y) * width..][..width];
-                for (to, pixel) in to.iter_mut().zip(row.chunks_exact(self.channels)) {
+                for (to, pixel) in to.iter_mut().zip(row.chunks_exact(channels)) {
                     *to = pixel[c];
                 }
             }
         }
     }
+}
+
+/// Cuts a grid of kernel rows by vectors into pieces: all columns of a band of rows, then the next band.
+fn pieces(rows: usize, vectors: usize, lanes: usize) -> Vec<Piece> {
+    let (most_rows, most_vectors) = MOST_OF_A_PIECE;
+    let mut pieces = Vec::new();
+    let mut weights = 0;
+    for row in (0..rows).step_by(most_rows) {
+        for vector in (0..vectors).step_by(most_vectors) {
+            let piece = Piece {
+                row,
+                rows: most_rows.min(rows - row),
+                vector,
+                vectors: most_vectors.min(vectors - vector),
+                weights,
+            };
+            weights += piece.rows * piece.vectors * lanes;
+            pieces.push(piece);
+        }
+    }
+    pieces
 }
 
 /// `row[x * N + n] = stream(n)[x]`, 0 where there is no such stream. With N known the compiler shuffles vectors.

@@ -1,36 +1,37 @@
 //! Backward pass that visits only the map positions that won their window and were positive.
 //!
-//! For each image and output channel these are listed: upstream gradient and offset of the position's patch (see
-//! [`Patches`]). Then each entry is a handful of vector operations: its patch times its gradient is added to the channel's
-//! weight gradient, which stays in registers for the whole list, and the channel's weights times its gradient are added to
-//! the input gradient at the same offset, in the same sweep.
+//! For each image and output channel these are listed: upstream gradient and number of the position (see [`Patches`]). Then
+//! each entry is a handful of multiply-adds: its patch times its gradient is added to the channel's weight gradient, which
+//! stays in registers for the whole list. For the input gradient the entries are then sorted by position ([`ByPosition`]).
 //!
 //! Chunks of images, cut by the batch alone, sum their own weight gradients; the chunks are added in order.
+
+use std::ops::Range;
 
 use candle_simd::parallel::Disjoint;
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
 use super::super::fused::{Gradients, Known, Wanted};
+use super::by_position::ByPosition;
+use super::entries::{Entries, ListEntries, corners};
 use super::halving::{for_image_chunks, winners_len};
 use super::patches::Patches;
+use super::weight_gradient::add_weight_gradients;
 use crate::element::Element;
 use crate::kernels::scratch::Scratch;
 
-/// Entries that one turn of the loop takes at most; lists are filled up with this many that add zeros.
-const MOST_AT_ONCE: usize = 8;
-
-/// Bytes of a page.
-const PAGE: usize = 4096;
+/// Output channels that are taken together: their lists, and their weights, stay in the first-level cache.
+const CHANNELS: usize = 16;
 
 /// What the images of a batch share.
 struct Shared<'a, F: Element> {
     geometry: &'a Geometry,
     patches: Patches,
-    /// For each pooled position, the offset of its window's first patch. Offsets are whole numbers below 2^24, which both
-    /// float types hold, so that lists of them are made with the same vector operations as lists of gradients.
+    /// For each pooled position, the number of its window's first position. These are whole numbers below 2^24, which both
+    /// float types hold.
     corners: Vec<F>,
-    /// The weights of each output channel in the order of a patch's vectors; empty if no input gradient is wanted.
+    /// The weights of each output channel in the order of the pieces of a patch; empty if no input gradient is wanted.
     weight: Scratch<F>,
     lanes: usize,
 }
@@ -38,7 +39,7 @@ struct Shared<'a, F: Element> {
 impl<F: Element> Shared<'_, F> {
     /// Elements of one output channel's weight gradient.
     fn patch_len(&self) -> usize {
-        self.patches.vectors.len() * self.lanes
+        self.patches.weights_len()
     }
 
     /// Elements of a chunk's sums: weight gradients, then a vector of bias gradient for each output channel.
@@ -80,7 +81,7 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
     let shared = Shared {
         corners: corners(geometry, &patches),
         weight: if wanted.x {
-            patch_weights(geometry, &patches, lanes, weight)
+            patch_weights(geometry, &patches, weight)
         } else {
             Scratch::zeroed(0)
         },
@@ -114,31 +115,33 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
                 }),
             )
         };
-        let len = shared.patches.buffer_len();
-        // One buffer for both, with half a page between the same places of the two: a load that lies a whole number of
-        // pages behind a store waits for it.
-        let apart = len.next_multiple_of(PAGE / size_of::<F>()) + PAGE / 2 / size_of::<F>();
-        let mut buffers = Scratch::zeroed(if wanted.x { apart + len } else { len });
-        let (seen, added) = buffers.split_at_mut(if wanted.x { apart } else { len });
-        isa.dispatch(Chunk {
+        let (pixels, map) = match wanted.x {
+            true => (shared.patches.pixels_len(), shared.patches.map),
+            false => (0, (0, 0)),
+        };
+        let mut chunk = Chunk {
+            isa,
             shared: &shared,
-            x: &x[part(conv.input_len())],
-            winners: &winners[part(kept)],
-            y: &y[part(pooled)],
-            upstream: &upstream[part(pooled)],
+            known: Known {
+                winners: &winners[part(kept)],
+                x: &x[part(conv.input_len())],
+                weight,
+                y: &y[part(pooled)],
+                upstream: &upstream[part(pooled)],
+            },
             sums,
-            x_grad,
-            seen,
-            added,
-            pixels: &mut Scratch::zeroed(if wanted.x {
-                shared.patches.pixels_len()
-            } else {
-                0
-            }),
-            list: &mut Scratch::dirty(
-                2 * (geometry.pooled() + candle_simd::MAX_LANES + MOST_AT_ONCE),
-            ),
-        });
+            patches: Scratch::zeroed(shared.patches.buffer_len()),
+            pixels: Scratch::zeroed(pixels),
+            entries: Entries::new(geometry, CHANNELS),
+            by_position: ByPosition::new(map.0 * map.1, CHANNELS),
+        };
+        for n in 0..images.len() {
+            let x_grad = match wanted.x {
+                true => Some(&mut x_grad[n * conv.input_len()..][..conv.input_len()]),
+                false => None,
+            };
+            chunk.image(n, x_grad);
+        }
     });
     let (weight, bias) = add_up(&shared, &sums);
     Gradients {
@@ -148,27 +151,9 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
     }
 }
 
-fn corners<F: Element>(geometry: &Geometry, patches: &Patches) -> Vec<F> {
-    let (height, width) = geometry.pool.output;
-    let mut corners = Vec::with_capacity(geometry.pooled() + candle_simd::MAX_LANES);
-    for i in 0..height {
-        for j in 0..width {
-            let offset = 2 * i * patches.row_step + 2 * j * patches.column_step;
-            corners.push(<F as Float>::from_f64(offset as f64));
-        }
-    }
-    corners.resize(geometry.pooled() + candle_simd::MAX_LANES, F::ZERO);
-    corners
-}
-
-fn patch_weights<F: Element>(
-    geometry: &Geometry,
-    patches: &Patches,
-    lanes: usize,
-    weight: &[F],
-) -> Scratch<F> {
+fn patch_weights<F: Element>(geometry: &Geometry, patches: &Patches, weight: &[F]) -> Scratch<F> {
     let conv = &geometry.conv;
-    let len = patches.vectors.len() * lanes;
+    let len = patches.weights_len();
     let mut ordered = Scratch::zeroed(conv.out_channels * len);
     let mut from = weight.iter();
     for o in 0..conv.out_channels {
@@ -213,253 +198,76 @@ fn add_up<F: Element>(shared: &Shared<'_, F>, sums: &[F]) -> (Vec<F>, Vec<F>) {
 
 /// A chunk of images and the buffers that they share.
 struct Chunk<'a, F: Element> {
+    isa: Isa,
     shared: &'a Shared<'a, F>,
-    x: &'a [F],
-    winners: &'a [u8],
-    y: &'a [F],
-    upstream: &'a [F],
+    /// Of the chunk's images.
+    known: Known<'a, F>,
     sums: &'a mut [F],
-    /// Empty if not wanted.
-    x_grad: &'a mut [F],
-    /// The image as patches, and the gradient alike.
-    seen: &'a mut [F],
-    added: &'a mut [F],
-    pixels: &'a mut [F],
-    /// Gradients, then offsets.
-    list: &'a mut [F],
-}
-
-impl<F: Element> Kernel for Chunk<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let shared = self.shared;
-        let conv = &shared.geometry.conv;
-        let pooled = shared.geometry.pooled();
-        let input = conv.input_len();
-        for (n, image) in self.x.chunks_exact(input).enumerate() {
-            shared.patches.fill(s, image, self.pixels, self.seen);
-            self.added.fill(F::ZERO);
-            for channel in 0..conv.out_channels {
-                let at = (n * conv.out_channels + channel) * pooled;
-                let winners = &self.winners[n * winners_len(shared.geometry) + channel * pooled..];
-                let count = self.list_entries(s, channel, at, winners);
-                if self.x_grad.is_empty() {
-                    self.weight_gradient(s, channel, count);
-                } else {
-                    self.both_gradients(s, channel, count);
-                }
-            }
-            if !self.x_grad.is_empty() {
-                let x_grad = &mut self.x_grad[n * input..][..input];
-                shared.patches.gather(s, self.added, self.pixels, x_grad);
-                // The image shares the buffer: what is padding there must be zero again.
-                self.pixels.fill(F::ZERO);
-            }
-        }
-    }
+    /// The image as patches.
+    patches: Scratch<F>,
+    /// The image before it is laid out, then its gradient; empty if no input gradient is wanted.
+    pixels: Scratch<F>,
+    entries: Entries<F>,
+    by_position: ByPosition<F>,
 }
 
 impl<F: Element> Chunk<'_, F> {
-    /// Lists one channel's positions that won and were positive, and adds its bias gradient. `at` is where the channel
-    /// starts in the results.
-    #[inline(always)]
-    fn list_entries<S: Simd>(&mut self, s: S, channel: usize, at: usize, winners: &[u8]) -> usize {
-        let shared = self.shared;
-        let lanes = F::V::<S>::LANES;
-        let pooled = shared.geometry.pooled();
-        let number = |x: usize| F::V::<S>::splat(s, <F as Float>::from_f64(x as f64));
-        let zero = number(0);
-        let (right, down) = (
-            number(shared.patches.column_step),
-            number(shared.patches.row_step),
+    /// Adds the gradients that image `n` of the chunk gives, and writes that of the image where it is wanted.
+    fn image(&mut self, n: usize, x_grad: Option<&mut [F]>) {
+        let Self { isa, shared, .. } = *self;
+        let conv = &shared.geometry.conv;
+        let image = &self.known.x[n * conv.input_len()..][..conv.input_len()];
+        shared
+            .patches
+            .fill(isa, image, &mut self.pixels, &mut self.patches);
+        self.pixels.fill(F::ZERO);
+        for first in (0..conv.out_channels).step_by(CHANNELS) {
+            let channels = first..conv.out_channels.min(first + CHANNELS);
+            self.channels(n, channels, x_grad.is_some());
+        }
+        if let Some(x_grad) = x_grad {
+            shared.patches.gather(isa, &self.pixels, x_grad);
+            // The image shares the buffer: what is padding there must be zero again.
+            self.pixels.fill(F::ZERO);
+        }
+    }
+
+    /// Adds what a block of output channels gives.
+    fn channels(&mut self, n: usize, channels: Range<usize>, wanted_x: bool) {
+        let Self { isa, shared, .. } = *self;
+        let (outputs, pooled) = (shared.geometry.conv.out_channels, shared.geometry.pooled());
+        let (len, lanes) = (shared.patches.weights_len(), shared.lanes);
+        let results =
+            (n * outputs + channels.start) * pooled..(n * outputs + channels.end) * pooled;
+        let (weight_sums, bias_sums) = self.sums.split_at_mut(outputs * len);
+        ListEntries {
+            patches: &shared.patches,
+            corners: &shared.corners,
+            winners: &self.known.winners
+                [n * winners_len(shared.geometry) + channels.start * pooled..],
+            y: &self.known.y[results.clone()],
+            upstream: &self.known.upstream[results],
+            bias: &mut bias_sums[channels.start * lanes..channels.end * lanes],
+            entries: &mut self.entries,
+        }
+        .run(isa);
+        let weights = channels.start * len..channels.end * len;
+        add_weight_gradients(
+            isa,
+            &shared.patches,
+            &self.patches,
+            &self.entries,
+            channels.len(),
+            &mut weight_sums[weights.clone()],
         );
-        let (gradients, offsets) = self.list.split_at_mut(self.list.len() / 2);
-        let outputs = shared.geometry.conv.out_channels;
-        let bias = &mut self.sums[outputs * shared.patch_len() + channel * lanes..][..lanes];
-        let mut bias_sum = F::V::<S>::load(s, bias);
-        let mut count = 0;
-        for j in (0..pooled).step_by(lanes) {
-            let columns = lanes.min(pooled - j);
-            let result = F::V::<S>::load_partial(s, &self.y[at + j..][..columns], F::ZERO);
-            let upstream = F::V::<S>::load_partial(s, &self.upstream[at + j..][..columns], F::ZERO);
-            let bytes = &winners[j..][..lanes];
-            // SAFETY: the slice holds a byte a lane; those past the channel's end belong to results read as 0 here.
-            let winner = unsafe { F::V::<S>::load_u8_ptr(s, bytes.as_ptr()) };
-            // NaN counts as passed by relu, so its lanes are kept.
-            let passed = !result.le(zero);
-            let gradient = upstream.select(passed, zero);
-            bias_sum = bias_sum + gradient;
-            let low = winner.ge(number(2));
-            let column = (winner - number(2)).select(low, winner);
-            let offset =
-                F::V::<S>::load(s, &shared.corners[j..]) + down.select(low, zero) + column * right;
-            let chosen = passed & !upstream.eq(zero);
-            let room = count + lanes;
-            debug_assert!(room <= gradients.len());
-            // SAFETY: count is at most j, so that a vector from there ends before pooled + MAX_LANES, the length of
-            // either half of the list less MOST_AT_ONCE.
-            count += unsafe {
-                offset.compress_ptr(chosen, offsets.as_mut_ptr().add(count));
-                gradient.compress_ptr(chosen, gradients.as_mut_ptr().add(count))
-            };
-        }
-        bias_sum.store(bias);
-        gradients[count..count + MOST_AT_ONCE].fill(F::ZERO);
-        let zeros = <F as Float>::from_f64(shared.patches.zeros() as f64);
-        offsets[count..count + MOST_AT_ONCE].fill(zeros);
-        count
-    }
-
-    /// Adds the patches of the listed entries, times their gradients, to the channel's weight gradient.
-    #[inline(always)]
-    fn weight_gradient<S: Simd>(&mut self, s: S, channel: usize, count: usize) {
-        let vectors = self.shared.patches.vectors.len();
-        let mut v = 0;
-        while v < vectors {
-            // Few sums are kept several times over, or each multiply-add would wait for the one before.
-            // SAFETY: each call takes as many vectors as are left or fewer.
-            v += unsafe {
-                match (S::ISA == Isa::Avx512, vectors - v) {
-                    (true, 10..) => self.weight_sweep::<S, 10, 1>(s, channel, count, v),
-                    (_, 5..) => self.weight_sweep::<S, 5, 2>(s, channel, count, v),
-                    (_, 4) => self.weight_sweep::<S, 4, 2>(s, channel, count, v),
-                    (_, 3) => self.weight_sweep::<S, 3, 3>(s, channel, count, v),
-                    (_, 2) => self.weight_sweep::<S, 2, 4>(s, channel, count, v),
-                    _ => self.weight_sweep::<S, 1, 8>(s, channel, count, v),
-                }
-            };
-        }
-    }
-
-    /// N vectors from `first` on, M entries at a time. Returns N.
-    ///
-    /// # Safety
-    /// The vectors exist, M is at most [`MOST_AT_ONCE`], and the list holds `count` entries made by
-    /// [`Self::list_entries`].
-    #[inline(always)]
-    unsafe fn weight_sweep<S: Simd, const N: usize, const M: usize>(
-        &mut self,
-        s: S,
-        channel: usize,
-        count: usize,
-        first: usize,
-    ) -> usize {
-        let lanes = F::V::<S>::LANES;
-        let shared = self.shared;
-        let zero = F::V::<S>::splat(s, F::ZERO);
-        let mut starts = [0; N];
-        starts.copy_from_slice(&shared.patches.vectors[first..first + N]);
-        let mut sums = [[zero; N]; M];
-        // SAFETY: an offset in the list is that of a patch, or of the zeros, in a buffer of `buffer_len`; the list is
-        // filled up with MOST_AT_ONCE entries.
-        unsafe {
-            let (gradients, offsets) = (
-                self.list.as_ptr(),
-                self.list.as_ptr().add(self.list.len() / 2),
+        if wanted_x {
+            self.by_position.sort(&self.entries, channels.len(), len);
+            self.by_position.add_input_gradient(
+                isa,
+                &shared.patches,
+                &shared.weight[weights],
+                &mut self.pixels,
             );
-            let mut entry = 0;
-            while entry < count {
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let gradient = F::V::<S>::splat(s, *gradients.add(entry + m));
-                    let patch = self.seen.as_ptr().add(offset(*offsets.add(entry + m)));
-                    for (sum, &start) in sums.iter_mut().zip(&starts) {
-                        *sum = gradient.mul_add(F::V::<S>::load_ptr(s, patch.add(start)), *sum);
-                    }
-                }
-                entry += M;
-            }
-        }
-        let to = &mut self.sums[channel * shared.patch_len() + first * lanes..][..N * lanes];
-        for (n, to) in to.chunks_exact_mut(lanes).enumerate() {
-            let mut sum = F::V::<S>::load(s, to);
-            for sums in &sums {
-                sum = sum + sums[n];
-            }
-            sum.store(to);
-        }
-        N
-    }
-
-    /// As [`Self::weight_gradient`], and adds the channel's weights times the gradients to the input gradient.
-    #[inline(always)]
-    fn both_gradients<S: Simd>(&mut self, s: S, channel: usize, count: usize) {
-        let vectors = self.shared.patches.vectors.len();
-        let mut v = 0;
-        while v < vectors {
-            // SAFETY: each call takes as many vectors as are left or fewer.
-            v += unsafe {
-                match (S::ISA == Isa::Avx512, vectors - v) {
-                    (true, 10..) => self.both_sweep::<S, 10>(s, channel, count, v),
-                    (_, 5..) => self.both_sweep::<S, 5>(s, channel, count, v),
-                    (_, 4) => self.both_sweep::<S, 4>(s, channel, count, v),
-                    (_, 3) => self.both_sweep::<S, 3>(s, channel, count, v),
-                    (_, 2) => self.both_sweep::<S, 2>(s, channel, count, v),
-                    _ => self.both_sweep::<S, 1>(s, channel, count, v),
-                }
-            };
         }
     }
-
-    /// N vectors from `first` on. Returns N.
-    ///
-    /// # Safety
-    /// As [`Self::weight_sweep`], and the input gradient is wanted.
-    #[inline(always)]
-    unsafe fn both_sweep<S: Simd, const N: usize>(
-        &mut self,
-        s: S,
-        channel: usize,
-        count: usize,
-        first: usize,
-    ) -> usize {
-        let lanes = F::V::<S>::LANES;
-        let shared = self.shared;
-        let at = channel * shared.patch_len() + first * lanes;
-        let mut starts = [0; N];
-        starts.copy_from_slice(&shared.patches.vectors[first..first + N]);
-        let zero = F::V::<S>::splat(s, F::ZERO);
-        let (mut weights, mut sums) = ([zero; N], [zero; N]);
-        let channel_sums = &mut self.sums[at..at + N * lanes];
-        for n in 0..N {
-            weights[n] = F::V::<S>::load(s, &shared.weight[at + n * lanes..]);
-            sums[n] = F::V::<S>::load(s, &channel_sums[n * lanes..]);
-        }
-        // SAFETY: an offset in the list is that of a patch in buffers of `buffer_len`, and `added` is one as `seen` is.
-        unsafe {
-            let (gradients, offsets) = (
-                self.list.as_ptr(),
-                self.list.as_ptr().add(self.list.len() / 2),
-            );
-            let (seen, added) = (self.seen.as_ptr(), self.added.as_mut_ptr());
-            for entry in 0..count {
-                let gradient = F::V::<S>::splat(s, *gradients.add(entry));
-                let offset = offset(*offsets.add(entry));
-                let (seen, added) = (seen.add(offset), added.add(offset));
-                for n in 0..N {
-                    sums[n] =
-                        gradient.mul_add(F::V::<S>::load_ptr(s, seen.add(starts[n])), sums[n]);
-                    let p = added.add(starts[n]);
-                    gradient
-                        .mul_add(weights[n], F::V::<S>::load_ptr(s, p))
-                        .store_ptr(p);
-                }
-            }
-        }
-        for (sum, to) in sums.into_iter().zip(channel_sums.chunks_exact_mut(lanes)) {
-            sum.store(to);
-        }
-        N
-    }
-}
-
-/// An offset of the list as an index.
-///
-/// # Safety
-/// It is a whole number from 0 to 2^24.
-#[inline(always)]
-unsafe fn offset<F: Float>(x: F) -> usize {
-    // SAFETY: the value fits, by the contract above.
-    unsafe { x.to_f64().to_int_unchecked::<i64>() as usize }
 }
