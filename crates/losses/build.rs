@@ -25,5 +25,7 @@ fn kernels() {
         .build_ptx()
         .and_then(|ptx| ptx.write(out.join("ptx.rs")))
         .expect("nvcc compiles the kernels");
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    println!("cargo::metadata=include={manifest}/src");
     println!("cargo::rerun-if-changed=src");
 }

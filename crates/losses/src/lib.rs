@@ -71,8 +71,10 @@
 //!
 //! # Devices and features
 //!
-//! There are no optional features yet: the fused ops run on the CPU, and on other devices return Candle's error that there is
-//! no implementation. [`CrossEntropy::composed`] runs wherever Candle does.
+//! The fused ops run on the CPU and, with the feature `cuda`, on NVIDIA GPUs; [`nll()`] takes its composed form there. The
+//! feature needs nvcc and CUDA's headers and libraries at build time. On other devices the fused ops return Candle's error that
+//! there is no implementation; [`CrossEntropy::composed`] runs wherever Candle does. The CUDA kernels are tested on an emulated
+//! driver, and have not run on a GPU yet.
 //!
 //! # Versions
 //!

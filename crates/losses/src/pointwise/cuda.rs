@@ -24,7 +24,7 @@ use candle_core::Device;
 /// compiles it with `cudaforge`; cargo tells it in `DEP_CANDLE_LOSSES_INCLUDE` where the header lies, if candle-losses is a
 /// direct dependency with the feature `cuda`:
 ///
-/// ```ignore
+/// ```text
 /// cudaforge::KernelBuilder::new()
 ///     .source_files(["src/log_cosh.cu"])
 ///     .include_path(std::env::var("DEP_CANDLE_LOSSES_INCLUDE")?)
