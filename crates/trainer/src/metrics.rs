@@ -63,6 +63,17 @@ impl Confusion {
         self.counts[truth][predicted] += 1;
     }
 
+    /// The counts of both.
+    #[must_use]
+    pub fn merged(mut self, other: Self) -> Self {
+        for (row, more) in self.counts.iter_mut().zip(other.counts) {
+            for (count, more) in row.iter_mut().zip(more) {
+                *count += more;
+            }
+        }
+        self
+    }
+
     /// Rows are true classes, columns predictions.
     pub fn counts(&self) -> &[[usize; 10]; 10] {
         &self.counts

@@ -2,6 +2,7 @@
 
 use fashion_mnist::Split;
 use lenet5::LeNet5;
+use rayon::prelude::*;
 
 use super::batches::BatchBuffer;
 use crate::errors::Result;
@@ -17,22 +18,27 @@ const BATCH: usize = 500;
 pub fn evaluate(
     model: &LeNet5,
     split: &Split,
-    stop: impl Fn() -> bool,
+    stop: impl Fn() -> bool + Sync,
 ) -> Result<Option<Confusion>> {
-    let mut confusion = Confusion::default();
-    let mut buffer = BatchBuffer::new(model.device());
     let order: Vec<u32> = (0..split.len() as u32).collect();
-    for indices in order.chunks(BATCH) {
+    let batch = |buffer: &mut BatchBuffer, indices: &[u32]| -> Result<Option<Confusion>> {
         if stop() {
             return Ok(None);
         }
         let (images, _) = buffer.fill(split, indices)?;
         let logits = model.infer(&images)?.flatten_all()?.to_vec1::<f32>()?;
+        let mut confusion = Confusion::default();
         for (&index, logits) in indices.iter().zip(logits.chunks_exact(10)) {
             confusion.add(usize::from(split.labels()[index as usize]), argmax(logits));
         }
-    }
-    Ok(Some(confusion))
+        Ok(Some(confusion))
+    };
+    // Batches side by side, each by one thread; counts are the same in any order.
+    order
+        .par_chunks(BATCH)
+        .map_init(|| BatchBuffer::new(model.device()), batch)
+        .try_reduce_with(|a, b| Ok(a.zip(b).map(|(a, b)| a.merged(b))))
+        .unwrap_or_else(|| Ok(Some(Confusion::default())))
 }
 
 fn argmax(values: &[f32]) -> usize {

@@ -7,6 +7,7 @@
 mod batches;
 mod evaluation;
 mod losses;
+mod parts;
 mod progress_bar;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod timing;
 use candle_core::{DType, Device};
 use fashion_mnist::{FashionMnist, Split, shuffle};
 use lenet5::LeNet5;
+use rayon::prelude::*;
 
 use crate::checkpoint::{self, Checkpoint, Progress};
 use crate::config::TrainConfig;
@@ -27,6 +29,7 @@ use crate::run_dir::RunDir;
 use batches::BatchBuffer;
 pub use evaluation::evaluate;
 use losses::RunningLoss;
+use parts::Part;
 use progress_bar::EpochBar;
 use timing::{Phase, Stopwatch};
 
@@ -155,7 +158,8 @@ impl<'a> Training<'a> {
             .len()
             .min(self.config.limit_batches.unwrap_or(usize::MAX));
         let mut bar = EpochBar::new(epoch, self.config.epochs, steps, self.progress.steps_done);
-        let mut buffer = BatchBuffer::new(self.model.device());
+        let device = self.model.device().clone();
+        let mut buffers = Vec::new();
         let mut loss_sum = RunningLoss::new(self.progress.loss_sum, self.model.device());
         let mut images_seen = 0;
 
@@ -164,18 +168,27 @@ impl<'a> Training<'a> {
                 self.progress.loss_sum = loss_sum.total()?;
                 return Err(self.interrupted(epoch));
             }
-            let (images, labels) = buffer.fill(&self.data.train, indices)?;
-            watch.lap(Phase::Data);
-            let loss = self
-                .config
-                .loss
-                .mean(&self.model.forward(&images)?, &labels)?;
-            loss_sum.add(&loss, indices.len())?;
+            let size = parts::part_size(indices.len(), &device);
+            buffers.resize_with(indices.len().div_ceil(size), || BatchBuffer::new(&device));
+            let parts: Vec<Part> = buffers
+                .par_iter_mut()
+                .zip(indices.par_chunks(size))
+                .map(|(buffer, part)| {
+                    Part::run(&self.model, self.config.loss, indices.len(), || {
+                        buffer.fill(&self.data.train, part)
+                    })
+                })
+                .collect::<candle_core::Result<_>>()?;
+            for part in &parts {
+                loss_sum.add(&part.loss, part.samples)?;
+            }
             self.check_learning(&loss_sum, epoch)?;
-            watch.lap(Phase::Forward);
-            let grads = loss.backward()?;
-            watch.lap(Phase::Backward);
-            self.adam.step(self.model.parameters(), &grads)?;
+            watch.lap_of_parts(parts.iter().map(|part| part.times));
+            let mut parts = parts.into_iter();
+            if let Some(first) = parts.next() {
+                let grads = parts::sum(first, parts, self.model.parameters())?;
+                self.adam.step(self.model.parameters(), &grads)?;
+            }
             watch.lap(Phase::Optimizer);
 
             images_seen += indices.len();

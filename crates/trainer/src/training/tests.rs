@@ -139,7 +139,11 @@ fn a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_bits() -> Result<(
 fn weights_do_not_depend_on_the_number_of_threads() -> Result<()> {
     let data = small_data();
     for loss in LossKind::ALL {
-        let config = config(1, loss);
+        // A batch of two parts.
+        let config = TrainConfig {
+            batch_size: 70,
+            ..config(3, loss)
+        };
         let mut all = Vec::new();
         for threads in [1, 2, 3] {
             let pool = rayon::ThreadPoolBuilder::new()

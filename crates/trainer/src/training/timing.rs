@@ -37,6 +37,29 @@ impl Stopwatch {
         self.last = now;
     }
 
+    /// Ends data, forward and backward of parts that ran side by side: the time since the last mark is split among the phases
+    /// as the threads' own time was.
+    pub(super) fn lap_of_parts(&mut self, parts: impl Iterator<Item = [Duration; 3]>) {
+        let now = Instant::now();
+        let mut own = [Duration::ZERO; 3];
+        for times in parts {
+            for (sum, time) in own.iter_mut().zip(times) {
+                *sum += time;
+            }
+        }
+        let total: Duration = own.iter().sum();
+        if !total.is_zero() {
+            let scale = (now - self.last).as_secs_f64() / total.as_secs_f64();
+            for (phase, time) in [Phase::Data, Phase::Forward, Phase::Backward]
+                .into_iter()
+                .zip(own)
+            {
+                self.phases[phase as usize] += time.mul_f64(scale);
+            }
+        }
+        self.last = now;
+    }
+
     pub(super) fn seconds(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
     }

@@ -1,0 +1,134 @@
+//! Loss and gradients of a batch, taken in parts that run side by side.
+//!
+//! A step is some twenty short parallel sections if every op splits its batch among the threads, and each waits for the slowest
+//! thread. A part instead goes through forward and backward on the thread that took it, and its ops share their work only with
+//! threads that have none. How a batch is cut depends on its size alone and gradients are summed in the order of the parts, so the
+//! number of threads does not show in the bits.
+
+use std::time::{Duration, Instant};
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Result, Tensor};
+use lenet5::LeNet5;
+
+use crate::config::LossKind;
+use crate::optimizer::Parameters;
+
+/// Samples of a part, at least: fewer would not pay for turning the weights into the form that the kernels read.
+const SAMPLES: usize = 64;
+
+/// Parts of a batch, at most: each has gradients of its own for every parameter.
+const MOST: usize = 8;
+
+/// Samples in each part of a batch of `samples`, but for the last, which may be smaller. An accelerator takes a batch whole.
+pub(super) fn part_size(samples: usize, device: &Device) -> usize {
+    if device.is_cpu() {
+        samples.div_ceil(MOST).max(SAMPLES)
+    } else {
+        samples.max(1)
+    }
+}
+
+/// What a part of a batch gave.
+pub(super) struct Part {
+    /// The mean over the part's samples.
+    pub(super) loss: Tensor,
+    pub(super) samples: usize,
+    /// Of the part's share in the mean over the batch.
+    pub(super) grads: GradStore,
+    /// Time of this thread for making the batch, forward and backward.
+    pub(super) times: [Duration; 3],
+}
+
+impl Part {
+    /// Makes a part of a batch of `batch_size` samples, and goes through forward and backward.
+    pub(super) fn run(
+        model: &LeNet5,
+        loss: LossKind,
+        batch_size: usize,
+        make: impl FnOnce() -> Result<(Tensor, Tensor)>,
+    ) -> Result<Self> {
+        let start = Instant::now();
+        let (images, labels) = make()?;
+        let made = start.elapsed();
+        let samples = labels.elem_count();
+        let loss = loss.mean(&model.forward(&images)?, &labels)?;
+        let forward = start.elapsed();
+        let grads = if samples == batch_size {
+            loss.backward()?
+        } else {
+            let share = samples as f64 / batch_size as f64;
+            loss.affine(share, 0.0)?.backward()?
+        };
+        Ok(Self {
+            loss,
+            samples,
+            grads,
+            times: [made, forward - made, start.elapsed() - forward],
+        })
+    }
+}
+
+/// The gradients of the batch: those of its parts, added in their order.
+pub(super) fn sum(
+    first: Part,
+    rest: impl IntoIterator<Item = Part>,
+    parameters: &Parameters,
+) -> Result<GradStore> {
+    let mut total = first.grads;
+    for Part { grads, .. } in rest {
+        for (_, var) in parameters {
+            if let (Some(sum), Some(grad)) = (total.get(var), grads.get(var)) {
+                let sum = (sum + grad)?;
+                total.insert(var, sum);
+            }
+        }
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+
+    #[test]
+    fn the_parts_of_a_batch_give_the_gradients_of_the_whole() -> Result<()> {
+        let cpu = Device::Cpu;
+        let (samples, size) = (150, part_size(150, &cpu));
+        assert_eq!(size, 64);
+        let model = LeNet5::new(4, DType::F64, &cpu)?;
+        let images = Tensor::randn(0f64, 1f64, (samples, 1, 32, 32), &cpu)?;
+        let labels = Tensor::from_vec((0..150u32).map(|i| i * 7 % 10).collect(), samples, &cpu)?;
+        for loss in LossKind::ALL {
+            let part = |start: usize, len: usize| {
+                Part::run(&model, loss, samples, || {
+                    Ok((images.narrow(0, start, len)?, labels.narrow(0, start, len)?))
+                })
+            };
+            let whole = part(0, samples)?;
+            let parts = [part(0, 64)?, part(64, 64)?, part(128, 22)?];
+            let mean: f64 = parts
+                .iter()
+                .map(|part| Ok(part.loss.to_scalar::<f64>()? * part.samples as f64 / 150.0))
+                .sum::<Result<f64>>()?;
+            assert!((mean - whole.loss.to_scalar::<f64>()?).abs() < 1e-12);
+            let [first, rest @ ..] = parts;
+            let total = sum(first, rest, model.parameters())?;
+            for (name, var) in model.parameters() {
+                let (Some(a), Some(b)) = (total.get(var), whole.grads.get(var)) else {
+                    panic!("{name} has no gradient");
+                };
+                let worst = (a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+                assert!(worst < 1e-12, "{name} with {loss:?}: {worst}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn parts_are_few_and_not_small() {
+        let sizes = [1, 64, 128, 513, 60_000].map(|samples| part_size(samples, &Device::Cpu));
+        assert_eq!(sizes, [64, 64, 64, 65, 7500]);
+    }
+}
