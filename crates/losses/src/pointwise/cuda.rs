@@ -36,7 +36,8 @@ use candle_core::Device;
 /// Then the loss names them:
 ///
 /// ```
-/// use candle_losses::{CudaKernels, Float, Pointwise};
+/// use candle_losses::pointwise::CudaKernels;
+/// use candle_losses::{Float, Pointwise};
 ///
 /// struct LogCosh;
 ///
