@@ -239,7 +239,6 @@ fn forward_of<E: CudaElement>(
             (Some(totals), true) => totals.correct()?,
             _ => 0,
         };
-        drop(loss_view);
         let divisor = match (divisor, totals) {
             (Some(divisor), _) => Divisor::Known(divisor),
             (None, Some(totals)) => Divisor::OnDevice(totals.into_tensor()),
