@@ -64,6 +64,11 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
         }
     }
 
+    /// [`Vector::exp_nonpositive`], as accurate as elements of this type deserve.
+    fn exp_nonpositive<S: Simd>(
+        x: <Self::Compute as Float>::V<S>,
+    ) -> <Self::Compute as Float>::V<S>;
+
     /// As [`Self::store_ptr`], past the caches where the type and the instruction set can.
     ///
     /// # Safety
@@ -91,6 +96,10 @@ macro_rules! compute_element {
             unsafe fn load_ptr<S: Simd>(s: S, p: *const $t) -> <$t as Float>::V<S> {
                 // SAFETY: the caller's promise is the same.
                 unsafe { Vector::load_ptr(s, p) }
+            }
+            #[inline(always)]
+            fn exp_nonpositive<S: Simd>(x: <$t as Float>::V<S>) -> <$t as Float>::V<S> {
+                x.exp_nonpositive()
             }
             #[inline(always)]
             unsafe fn load_partial_ptr<S: Simd>(
@@ -144,6 +153,10 @@ macro_rules! half_element {
             unsafe fn load_ptr<S: Simd>(s: S, p: *const $t) -> S::F32 {
                 // SAFETY: the caller's promise is the same.
                 unsafe { s.$load(p) }
+            }
+            #[inline(always)]
+            fn exp_nonpositive<S: Simd>(x: S::F32) -> S::F32 {
+                x.exp_nonpositive_for_half()
             }
             #[inline(always)]
             unsafe fn store_ptr<S: Simd>(s: S, v: S::F32, p: *mut $t) {

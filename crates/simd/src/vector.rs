@@ -362,6 +362,19 @@ pub trait Vector:
         }
     }
 
+    /// The even and the odd lanes of `self` followed by `next`.
+    #[inline(always)]
+    fn unzip(self, next: Self) -> (Self, Self) {
+        let (s, halves) = (self.token(), [self.to_array(), next.to_array()]);
+        let (mut even, mut odd) = ([Self::Elem::ZERO; MAX_LANES], [Self::Elem::ZERO; MAX_LANES]);
+        for lane in 0..Self::LANES {
+            let half = &halves[2 * lane / Self::LANES];
+            even[lane] = half[2 * lane % Self::LANES];
+            odd[lane] = half[2 * lane % Self::LANES + 1];
+        }
+        (Self::load(s, &even), Self::load(s, &odd))
+    }
+
     /// The sum of the lanes, as a tree: lane i and lane i + LANES/2 first, halving until one is left.
     fn reduce_add(self) -> Self::Elem;
     /// The largest lane; the result is not specified where a lane is NaN.
@@ -378,6 +391,13 @@ pub trait Vector:
     /// below the normal range keep that absolute accuracy only; `f64` is as accurate as `exp`. Exact at 0, 0 at -inf,
     /// NaN for NaN, not specified above 80.
     fn exp_nonpositive(self) -> Self;
+
+    /// As [`Self::exp_nonpositive`], for arguments that were rounded to a half type: the relative error of `f32` is at most
+    /// `2^-18 + |x| * 2^-23`, below a hundredth of what rounding the argument to `f16` may have changed.
+    #[inline(always)]
+    fn exp_nonpositive_for_half(self) -> Self {
+        self.exp_nonpositive()
+    }
 
     /// Natural logarithm. At most 2 ulp from the exact value for positive numbers, denormals included; exact at 1, -inf at
     /// 0 and -0, +inf at +inf, NaN for NaN and below 0.

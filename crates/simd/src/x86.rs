@@ -388,20 +388,40 @@ avx512_vector! {
             x86!(_mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))))
         }
         #[inline(always)]
+        fn unzip(self, next: Self) -> (Self, Self) {
+            x86!({
+                let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+                let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+                (
+                    Self(_mm512_permutex2var_ps(self.0, even, next.0)),
+                    Self(_mm512_permutex2var_ps(self.0, odd, next.0)),
+                )
+            })
+        }
+        #[inline(always)]
+        fn exp_nonpositive_for_half(self) -> Self {
+            exp2_floored(self, &math::EXP2_FLOORED_FOR_HALF)
+        }
+        #[inline(always)]
         unsafe fn transpose_ptr(_: Avx512, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
             x86!(transpose_16(from, from_stride, to, to_stride))
         }
     }
 }
 
+#[inline(always)]
+fn exp_nonpositive_f32x16(x: F32x16) -> F32x16 {
+    exp2_floored(x, &math::EXP2_FLOORED)
+}
+
 /// As [`math::exp_nonpositive_f32`], with one instruction each for fraction and scaling; both round down, and take
 /// infinity as it comes.
 #[inline(always)]
-fn exp_nonpositive_f32x16(x: F32x16) -> F32x16 {
+fn exp2_floored(x: F32x16, polynomial: &[f32]) -> F32x16 {
     const FLOOR: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
     let y = x * F32x16::splat(x.token(), std::f32::consts::LOG2_E);
     let fraction = x86!(F32x16(_mm512_reduce_ps::<FLOOR>(y.0)));
-    let p = math::horner(fraction, &math::EXP2_FLOORED);
+    let p = math::horner(fraction, polynomial);
     x86!(F32x16(_mm512_scalef_ps(p.0, y.0)))
 }
 
@@ -419,6 +439,17 @@ avx512_vector! {
         #[inline(always)]
         unsafe fn compress_u32_ptr(self, mask: __mmask8, p: *mut u32) {
             x86!(_mm256_storeu_si256(p.cast(), _mm256_maskz_compress_epi32(mask, _mm512_cvtpd_epi32(self.0))))
+        }
+        #[inline(always)]
+        fn unzip(self, next: Self) -> (Self, Self) {
+            x86!({
+                let even = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
+                let odd = _mm512_or_si512(even, _mm512_set1_epi64(1));
+                (
+                    Self(_mm512_permutex2var_pd(self.0, even, next.0)),
+                    Self(_mm512_permutex2var_pd(self.0, odd, next.0)),
+                )
+            })
         }
     }
 }
@@ -607,6 +638,21 @@ avx2_vector! {
             })
         }
         #[inline(always)]
+        fn unzip(self, next: Self) -> (Self, Self) {
+            x86!({
+                // Within halves of 128 bits, then the pairs of lanes in order.
+                let pairs = |x| Self(_mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(x))));
+                (
+                    pairs(_mm256_shuffle_ps::<0b10_00_10_00>(self.0, next.0)),
+                    pairs(_mm256_shuffle_ps::<0b11_01_11_01>(self.0, next.0)),
+                )
+            })
+        }
+        #[inline(always)]
+        fn exp_nonpositive_for_half(self) -> Self {
+            math::exp_nonpositive_for_half_f32(self)
+        }
+        #[inline(always)]
         unsafe fn transpose_ptr(_: Avx2, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
             x86!(transpose_8(from, from_stride, to, to_stride))
         }
@@ -659,6 +705,13 @@ avx2_vector! {
     bits: _mm256_and_pd _mm256_andnot_pd _mm256_or_pd _mm256_xor_pd _mm256_castsi256_pd(_mm256_set1_epi32(-1)),
     rest: _mm256_round_pd _mm256_cmp_pd _mm256_blendv_pd _mm256_movemask_pd _mm256_castpd256_pd128 _mm256_castsi256_pd,
     {
+        #[inline(always)]
+        fn unzip(self, next: Self) -> (Self, Self) {
+            x86!((
+                Self(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_unpacklo_pd(self.0, next.0))),
+                Self(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_unpackhi_pd(self.0, next.0))),
+            ))
+        }
         #[inline(always)]
         fn scale2(self, n: Self) -> Self {
             x86!({

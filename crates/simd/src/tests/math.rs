@@ -5,6 +5,7 @@ use crate::{Float, Isa};
 
 unary!(Exp, x => x.exp());
 unary!(ExpNonpositive, x => x.exp_nonpositive());
+unary!(ExpNonpositiveForHalf, x => x.exp_nonpositive_for_half());
 unary!(Ln, x => x.ln());
 unary!(Tanh, x => x.tanh());
 
@@ -101,6 +102,29 @@ fn exp_f32_is_within_two_ulp() {
     for isa in Isa::available() {
         let (ulps, x) = worst32(isa, &data, Exp, f64::exp);
         assert!(ulps <= 2.0, "{}: {ulps} ulp at {x:e}", isa.name());
+    }
+}
+
+#[test]
+fn exp_nonpositive_for_half_is_within_its_relative_error() {
+    let data = grid::<f32>(-80.0, 10.0, 400_000);
+    for isa in Isa::available() {
+        for (y, &x) in map(isa, &data, ExpNonpositiveForHalf)
+            .into_iter()
+            .zip(&data)
+        {
+            let exact = f64::from(x).exp();
+            let allowed = 2f64.powi(-18) + f64::from(x.abs()) * 2f64.powi(-23);
+            let error = (f64::from(y) / exact - 1.0).abs();
+            assert!(error <= allowed, "{}: {y:e} for exp({x:e})", isa.name());
+        }
+        let edges = map(
+            isa,
+            &[0.0, -0.0, f32::NEG_INFINITY, -1e30, f32::NAN],
+            ExpNonpositiveForHalf,
+        );
+        assert_eq!(edges[..4], [1.0, 1.0, 0.0, 0.0], "{}", isa.name());
+        assert!(edges[4].is_nan());
     }
 }
 

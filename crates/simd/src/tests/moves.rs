@@ -115,3 +115,20 @@ fn transposing_swaps_rows_and_columns_and_touches_nothing_else() {
     }
     everywhere(Transpose);
 }
+
+#[test]
+fn unzipping_parts_even_from_odd_lanes() {
+    struct Unzip;
+    impl Check for Unzip {
+        #[inline(always)]
+        fn check<V: Vector>(&self, s: V::Token) {
+            let data: Vec<V::Elem> = (0..2 * V::LANES).map(number).collect();
+            let (even, odd) = V::load(s, &data).unzip(V::load(s, &data[V::LANES..]));
+            let (even, odd) = (even.to_array(), odd.to_array());
+            for (lane, pair) in data.chunks_exact(2).enumerate() {
+                assert_eq!([even[lane], odd[lane]], *pair);
+            }
+        }
+    }
+    everywhere(Unzip);
+}

@@ -105,7 +105,8 @@ fn one_row<E: Element, S: Simd>(
         }
         if let Some(x) = logit {
             // The same arithmetic as in the lanes, so that the element is rounded to its type once.
-            let p = V::<E, S>::splat(s, x - max).exp_nonpositive().to_array()[0] * gradient.scaled;
+            let p =
+                E::exp_nonpositive(V::<E, S>::splat(s, x - max)).to_array()[0] * gradient.scaled;
             // SAFETY: the target is a class of the row.
             unsafe { *out.add(target as usize) = E::narrow(p - gradient.at_target) };
         }
@@ -150,7 +151,7 @@ impl<E: Element, S: Simd> Online<E, S> {
             E::Compute::ZERO
         });
         for (k, &x) in x.iter().enumerate() {
-            self.sum[k % UNROLL] = self.sum[k % UNROLL] + (x - shift).exp_nonpositive();
+            self.sum[k % UNROLL] = self.sum[k % UNROLL] + E::exp_nonpositive(x - shift);
         }
     }
 
@@ -325,7 +326,7 @@ impl<E: Element, S: Simd> Row<E, S> {
             #[inline(always)]
             |k, c, n| {
                 let cells = &mut e[c..c + Self::LANES];
-                let x = (V::<E, S>::load(self.s, cells) - shift).exp_nonpositive();
+                let x = E::exp_nonpositive(V::<E, S>::load(self.s, cells) - shift);
                 x.store(cells);
                 sum[k] = sum[k] + self.first(n, x);
             },
@@ -358,7 +359,7 @@ impl<E: Element, S: Simd> Row<E, S> {
             0..self.classes,
             #[inline(always)]
             |_, c, n| {
-                let p = (self.load(c, n) - shift).exp_nonpositive() * scaled;
+                let p = E::exp_nonpositive(self.load(c, n) - shift) * scaled;
                 // SAFETY: c + n is at most the number of classes, and the row of the sink has that many adjacent
                 // elements, which no other chunk writes.
                 unsafe { self.store(p, c, n, out) };

@@ -232,7 +232,7 @@ fn one_block<E: Element, S: Simd>(
 
     let mut sum = zero;
     for cells in table.chunks_exact_mut(lanes) {
-        let e = (V::<E, S>::load(s, cells) - max).exp_nonpositive();
+        let e = E::exp_nonpositive(V::<E, S>::load(s, cells) - max);
         sum = sum + e;
         e.store(cells);
     }
