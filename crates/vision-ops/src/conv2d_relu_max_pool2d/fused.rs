@@ -12,7 +12,7 @@ use candle_simd::Isa;
 
 use super::cpu_kernel::channel_lanes::ChannelLanes;
 use super::cpu_kernel::column_lanes::ColumnLanes;
-use super::cpu_kernel::{general, halving, sparse_backward};
+use super::cpu_kernel::{column_gradient, general, halving, sparse_backward};
 use super::{Geometry, Plan};
 use crate::conv2d;
 use crate::element::Element;
@@ -153,6 +153,11 @@ impl Conv2dReluMaxPool2d {
 
     fn gradients<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Gradients<F> {
         match self.plan {
+            Plan::ColumnLanes
+                if !wanted.x && column_gradient::fits::<F>(self.isa, &self.geometry) =>
+            {
+                column_gradient::backward(self.isa, &self.geometry, known)
+            }
             Plan::ColumnLanes | Plan::ChannelLanes => {
                 sparse_backward::backward(self.isa, &self.geometry, wanted, known)
             }

@@ -12,7 +12,8 @@ use crate::conv2d::Conv2dOptions;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Plan {
-    /// Register-blocked with lanes along the pooled columns; sparse backward pass.
+    /// Register-blocked with lanes along the pooled columns, in backward too where `x` needs no gradient; else the sparse
+    /// backward pass.
     ColumnLanes,
     /// Register-blocked with lanes along the output channels; sparse backward pass.
     ChannelLanes,

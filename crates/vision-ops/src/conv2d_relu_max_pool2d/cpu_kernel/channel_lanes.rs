@@ -5,6 +5,8 @@
 //! columns. Pooling, relu and winners are computed in registers; a channel block's results are then transposed into rows.
 //! Sums start from the bias and run in the order (channel, row, column) of the kernel, as those of `conv2d`.
 
+use std::mem::MaybeUninit;
+
 use candle_simd::{Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
@@ -69,8 +71,9 @@ fn padded(geometry: &Geometry) -> (usize, usize) {
     )
 }
 
-impl<F: Element> ImagesForward<F> for ChannelLanes<'_, F> {
-    fn run(&self, isa: Isa, images: &[F], y: &mut [F], winners: &mut [u8]) {
+// SAFETY: each channel block's results are written channel by channel, up to the last position.
+unsafe impl<F: Element> ImagesForward<F> for ChannelLanes<'_, F> {
+    fn run(&self, isa: Isa, images: &[F], y: &mut [MaybeUninit<F>], winners: &mut [u8]) {
         let conv = &self.geometry.conv;
         let (rows, columns) = padded(self.geometry);
         let padding = conv.options.padding;
@@ -110,7 +113,7 @@ impl<F: Element> ImagesForward<F> for ChannelLanes<'_, F> {
 struct Image<'a, F: Element> {
     shared: &'a ChannelLanes<'a, F>,
     image: &'a [F],
-    y: &'a mut [F],
+    y: &'a mut [MaybeUninit<F>],
     winners: &'a mut [u8],
     /// Room for results and winners of a channel block, by position and by channel.
     staged: &'a mut [F],
@@ -224,11 +227,14 @@ impl<F: Element> Image<'_, F> {
                 let count = lanes.min(pooled - j);
                 let result = F::V::<S>::load(s, &results[n * positions + j..]);
                 let winner = F::V::<S>::load(s, &winners[n * positions + j..]);
-                result.store_partial(&mut self.y[first + j..][..count]);
+                let y = &mut self.y[first + j..][..count];
                 let bytes = &mut self.winners[first + j..][..lanes];
-                // SAFETY: the slice holds a byte a lane; those past the channel's end are written again by the next
-                // channel or lie in the room behind the last.
-                unsafe { winner.store_u8_ptr(bytes.as_mut_ptr()) };
+                // SAFETY: the slices hold `count` results, at most a vector, and a byte a lane; bytes past the channel's
+                // end are written again by the next channel or lie in the room behind the last.
+                unsafe {
+                    result.store_partial_ptr(y.as_mut_ptr().cast(), count);
+                    winner.store_u8_ptr(bytes.as_mut_ptr());
+                }
             }
         }
     }

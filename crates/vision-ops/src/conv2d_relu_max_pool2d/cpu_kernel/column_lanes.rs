@@ -6,6 +6,8 @@
 //! winners are computed before anything is written. Sums start from the bias and run in the order (channel, row, column)
 //! of the kernel, as those of `conv2d`, so that both find the same equal maxima.
 
+use std::mem::MaybeUninit;
+
 use candle_simd::{Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
@@ -44,7 +46,7 @@ impl<'a, F: Element> ColumnLanes<'a, F> {
             (weight, depth),
             (&mut turned, outputs),
         );
-        let half = (conv.input.1 + 2 * conv.options.padding.1).div_ceil(2);
+        let half = half_columns(geometry);
         let rows = conv.input.0 + 2 * conv.options.padding.0;
         let mut taps = Vec::with_capacity(depth);
         for c in 0..conv.in_channels {
@@ -64,23 +66,52 @@ impl<'a, F: Element> ColumnLanes<'a, F> {
             half,
         }
     }
+}
 
-    /// Splits the columns of the padded image. What is padding is zero already.
-    #[inline(always)]
-    fn split(&self, image: &[F], planes: &mut [F]) {
-        let conv = &self.geometry.conv;
-        let ((height, width), padding) = (conv.input, conv.options.padding);
-        let rows = height + 2 * padding.0;
-        for (index, row) in image.chunks_exact(width).enumerate() {
-            let (c, y) = (index / height, index % height);
-            let at = (c * rows + y + padding.0) * 2 * self.half;
-            let (even, odd) = planes[at..at + 2 * self.half].split_at_mut(self.half);
+/// Elements of one parity of a padded row.
+pub(super) fn half_columns(geometry: &Geometry) -> usize {
+    (geometry.conv.input.1 + 2 * geometry.conv.options.padding.1).div_ceil(2)
+}
+
+/// Elements that [`split_columns`] writes to, and room for vectors that reach past the last row.
+pub(super) fn planes_len(geometry: &Geometry) -> usize {
+    let conv = &geometry.conv;
+    let rows = conv.input.0 + 2 * conv.options.padding.0;
+    conv.in_channels * rows * 2 * half_columns(geometry) + SLACK + conv.kernel.1
+}
+
+/// Splits the even from the odd columns of each row of the padded image. What is padding is zero already.
+#[inline(always)]
+pub(super) fn split_columns<F: Element, S: Simd>(
+    s: S,
+    geometry: &Geometry,
+    image: &[F],
+    planes: &mut [F],
+) {
+    let conv = &geometry.conv;
+    let ((height, width), padding) = (conv.input, conv.options.padding);
+    let (rows, half) = (height + 2 * padding.0, half_columns(geometry));
+    let lanes = F::V::<S>::LANES;
+    let vectors = width / (2 * lanes);
+    for (c, plane) in image.chunks_exact(height * width).enumerate() {
+        for (y, row) in plane.chunks_exact(width).enumerate() {
+            let at = (c * rows + y + padding.0) * 2 * half;
+            let (even, odd) = planes[at..at + 2 * half].split_at_mut(half);
             // The first column of the image goes to the parity of the padding.
             let (first, second) = match padding.1 % 2 {
                 0 => (&mut even[padding.1 / 2..], &mut odd[padding.1 / 2..]),
                 _ => (&mut odd[padding.1 / 2..], &mut even[padding.1 / 2 + 1..]),
             };
-            for ((pair, first), second) in row.chunks_exact(2).zip(&mut *first).zip(second) {
+            for vector in 0..vectors {
+                let from = &row[2 * vector * lanes..];
+                let low = F::V::<S>::load(s, from);
+                let (evens, odds) = low.unzip(F::V::<S>::load(s, &from[lanes..]));
+                evens.store(&mut first[vector * lanes..]);
+                odds.store(&mut second[vector * lanes..]);
+            }
+            let done = vectors * lanes;
+            let pairs = row[2 * done..].chunks_exact(2);
+            for ((pair, first), second) in pairs.zip(&mut first[done..]).zip(&mut second[done..]) {
                 *first = pair[0];
                 *second = pair[1];
             }
@@ -91,13 +122,11 @@ impl<'a, F: Element> ColumnLanes<'a, F> {
     }
 }
 
-impl<F: Element> ImagesForward<F> for ColumnLanes<'_, F> {
-    fn run(&self, isa: Isa, images: &[F], y: &mut [F], winners: &mut [u8]) {
-        let conv = &self.geometry.conv;
-        let rows = conv.input.0 + 2 * conv.options.padding.0;
-        let len = conv.in_channels * rows * 2 * self.half + SLACK + conv.kernel.1;
-        // Padding, and the lanes past the end of a row, read zeros or finite numbers of the next row.
-        let mut planes = Scratch::zeroed(len);
+// SAFETY: each image's results are written channel by channel, row by row, up to the last column.
+unsafe impl<F: Element> ImagesForward<F> for ColumnLanes<'_, F> {
+    fn run(&self, isa: Isa, images: &[F], y: &mut [MaybeUninit<F>], winners: &mut [u8]) {
+        // Padding, and the lanes past the end of a row, read zeros or numbers of the next row.
+        let mut planes = Scratch::zeroed(planes_len(self.geometry));
         isa.dispatch(Images {
             shared: self,
             images,
@@ -111,7 +140,7 @@ impl<F: Element> ImagesForward<F> for ColumnLanes<'_, F> {
 struct Images<'a, F: Element> {
     shared: &'a ColumnLanes<'a, F>,
     images: &'a [F],
-    y: &'a mut [F],
+    y: &'a mut [MaybeUninit<F>],
     winners: &'a mut [u8],
     planes: &'a mut [F],
 }
@@ -129,7 +158,7 @@ impl<F: Element> Kernel for Images<'_, F> {
             .zip(self.y.chunks_exact_mut(outputs * geometry.pooled()))
             .zip(self.winners.chunks_exact_mut(winners_len(geometry)));
         for ((image, y), winners) in images {
-            self.shared.split(image, self.planes);
+            split_columns(s, geometry, image, self.planes);
             let mut image = Image {
                 shared: self.shared,
                 planes: self.planes,
@@ -158,7 +187,7 @@ impl<F: Element> Kernel for Images<'_, F> {
 struct Image<'a, F: Element> {
     shared: &'a ColumnLanes<'a, F>,
     planes: &'a [F],
-    y: &'a mut [F],
+    y: &'a mut [MaybeUninit<F>],
     winners: &'a mut [u8],
 }
 
@@ -248,7 +277,7 @@ impl<F: Element> Image<'_, F> {
         // SAFETY: the caller vouches for `count` places; a whole vector is written where it stays inside the channel, and
         // what lies behind it is kept. Behind the last channel's winners there is room for a vector.
         unsafe {
-            let y = self.y.as_mut_ptr().add(first + at);
+            let y = self.y.as_mut_ptr().cast::<F>().add(first + at);
             let winners = self.winners.as_mut_ptr().add(first + at);
             if at + V::LANES <= pooled {
                 result.store_ptr(y);

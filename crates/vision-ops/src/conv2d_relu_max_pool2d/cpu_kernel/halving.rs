@@ -1,7 +1,9 @@
 //! What the two register-blocked forward kernels share: pooling of 2 x 2 windows and the image they read.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use candle_simd::buffer::Uninit;
 use candle_simd::parallel::Disjoint;
 use candle_simd::{Isa, MAX_LANES, Vector};
 use rayon::prelude::*;
@@ -33,12 +35,13 @@ pub(in crate::conv2d_relu_max_pool2d) fn winners_len(geometry: &Geometry) -> usi
     geometry.conv.out_channels * geometry.pooled() + MAX_LANES
 }
 
-/// Images that one task takes. By the batch alone, so that partial sums have one order for any number of threads.
+/// Calls `f` with the number and the images of each task. Tasks are cut by the batch alone, so that partial sums have one
+/// order for any number of threads; each has a share of the batch, and more where an image is little work.
 pub(in crate::conv2d_relu_max_pool2d) fn for_image_chunks(
     geometry: &Geometry,
     f: impl Fn(usize, Range<usize>) + Sync + Send,
 ) {
-    let size = geometry.conv.gradient_chunk();
+    let size = chunk_size(geometry);
     let batch = geometry.conv.batch;
     let chunks = batch.div_ceil(size);
     let range = |chunk: usize| chunk * size..batch.min((chunk + 1) * size);
@@ -54,12 +57,24 @@ pub(in crate::conv2d_relu_max_pool2d) fn for_image_chunks(
     }
 }
 
+/// Images of a task: so many that its sums, which are zeroed and added up, are a small part.
+pub(in crate::conv2d_relu_max_pool2d) fn chunk_size(geometry: &Geometry) -> usize {
+    // Multiply-adds of backward: some ten microseconds.
+    const ENOUGH: usize = 1 << 19;
+    let conv = &geometry.conv;
+    let image = conv.out_channels * geometry.pooled() * conv.taps();
+    conv.gradient_chunk().max(ENOUGH.div_ceil(image.max(1)))
+}
+
 /// A forward kernel for a run of images.
-pub(in crate::conv2d_relu_max_pool2d) trait ImagesForward<F>:
+///
+/// # Safety
+/// `run` writes every element of `y`.
+pub(in crate::conv2d_relu_max_pool2d) unsafe trait ImagesForward<F>:
     Sync
 {
     /// Computes the results and winners of whole images.
-    fn run(&self, isa: Isa, images: &[F], y: &mut [F], winners: &mut [u8]);
+    fn run(&self, isa: Isa, images: &[F], y: &mut [MaybeUninit<F>], winners: &mut [u8]);
 }
 
 /// Runs a forward kernel over the batch.
@@ -74,9 +89,11 @@ pub(in crate::conv2d_relu_max_pool2d) fn forward<F: Element>(
         geometry.conv.out_channels * geometry.pooled(),
     );
     let kept = winners_len(geometry);
-    let mut y = vec![F::ZERO; geometry.conv.batch * output];
+    let len = geometry.conv.batch * output;
+    let mut y = Uninit::<F>::new(len);
     let mut winners = vec![0; geometry.conv.batch * kept];
-    let (y_parts, winner_parts) = (Disjoint::new(&mut y), Disjoint::new(&mut winners));
+    let y_parts = Disjoint::new(&mut y.as_uninit()[..len]);
+    let winner_parts = Disjoint::new(&mut winners);
     for_image_chunks(geometry, |_, images| {
         // SAFETY: chunks of images do not overlap.
         let (y, winners) = unsafe {
@@ -92,5 +109,6 @@ pub(in crate::conv2d_relu_max_pool2d) fn forward<F: Element>(
             winners,
         );
     });
-    (y, winners)
+    // SAFETY: the chunks are all images, and the kernel wrote every result of each.
+    (unsafe { y.assume_init(len) }, winners)
 }

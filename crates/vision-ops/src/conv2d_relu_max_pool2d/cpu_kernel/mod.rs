@@ -1,7 +1,9 @@
-//! The CPU kernels: two register-blocked forward passes, one sparse backward pass, and the general form of both.
+//! The CPU kernels: two register-blocked forward passes, two backward passes that use what pooling leaves out, and
+//! the general form of both.
 
 mod by_position;
 pub(super) mod channel_lanes;
+pub(super) mod column_gradient;
 pub(super) mod column_lanes;
 mod entries;
 pub(super) mod general;

@@ -12,6 +12,8 @@
 //! Positions are numbered row by row, and a patch starts at its number times [`Patches::step`]. A patch is a grid of kernel
 //! rows (or interleaved groups of them) by vectors, cut into [`Piece`]s that fit the registers.
 
+use std::mem::MaybeUninit;
+
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
@@ -193,6 +195,14 @@ impl Patches {
         let width = self.columns - 2 * self.padding.1;
         let height = self.rows - 2 * self.padding.0;
         let streams = self.interleaved * self.channels;
+        if self.padding.1 == 0 && self.interleaved == 1 {
+            // Rows follow one another without a gap: one long row.
+            let row = &mut to[self.padding.0 * row_step..][..height * width * streams];
+            interleave_row(row, streams, |c| {
+                Some(&image[c * height * width..][..height * width])
+            });
+            return;
+        }
         // Rows above the image see its first rows as their lower interleaved ones.
         for y in 0..self.rows {
             let row = &mut to[y * row_step + self.padding.1 * streams..][..width * streams];
@@ -204,24 +214,16 @@ impl Patches {
                     &image[(c * height + y - self.padding.0) * width..][..width]
                 })
             };
-            match streams {
-                1 => interleave_streams::<F, 1>(row, plane),
-                2 => interleave_streams::<F, 2>(row, plane),
-                3 => interleave_streams::<F, 3>(row, plane),
-                4 => interleave_streams::<F, 4>(row, plane),
-                6 => interleave_streams::<F, 6>(row, plane),
-                8 => interleave_streams::<F, 8>(row, plane),
-                _ => interleave_any(row, streams, plane),
-            }
+            interleave_row(row, streams, plane);
         }
     }
 
-    /// Takes the gradient of an image from that of its pixels, without the padding.
+    /// Takes the gradient of an image from that of its pixels, without the padding. Writes every element of `image`.
     pub(in crate::conv2d_relu_max_pool2d) fn gather<F: Float>(
         &self,
         isa: Isa,
         pixels: &[F],
-        image: &mut [F],
+        image: &mut [MaybeUninit<F>],
     ) {
         isa.dispatch(Gather {
             layout: self,
@@ -270,7 +272,7 @@ impl<F: Float> Kernel for Fill<'_, F> {
 struct Gather<'a, F> {
     layout: &'a Patches,
     pixels: &'a [F],
-    image: &'a mut [F],
+    image: &'a mut [MaybeUninit<F>],
 }
 
 impl<F: Float> Kernel for Gather<'_, F> {
@@ -286,15 +288,62 @@ impl<F: Float> Kernel for Gather<'_, F> {
         let channels = layout.channels;
         let width = layout.columns - 2 * layout.padding.1;
         let height = layout.rows - 2 * layout.padding.0;
-        for y in 0..height {
+        assert_eq!(image.len(), channels * height * width);
+        // Without padding on the sides rows follow one another without a gap: one long row.
+        let (rows, columns) = match layout.padding.1 {
+            0 => (1, height * width),
+            _ => (height, width),
+        };
+        for y in 0..rows {
             let row = (y + layout.padding.0) * layout.pixel_row() + layout.padding.1 * channels;
-            let row = &pixels[row..][..width * channels];
-            for c in 0..channels {
-                let to = &mut image[(c * height + y) * width..][..width];
-                for (to, pixel) in to.iter_mut().zip(row.chunks_exact(channels)) {
-                    *to = pixel[c];
-                }
+            let row = &pixels[row..][..columns * channels];
+            let to = Planes {
+                image: &mut *image,
+                plane: height * width,
+                first: y * columns,
+            };
+            match channels {
+                1 => part_row::<F, 1>(row, to),
+                2 => part_row::<F, 2>(row, to),
+                3 => part_row::<F, 3>(row, to),
+                4 => part_row::<F, 4>(row, to),
+                6 => part_row::<F, 6>(row, to),
+                8 => part_row::<F, 8>(row, to),
+                _ => part_any(row, channels, to),
             }
+        }
+    }
+}
+
+/// Where the pixels of a row go: element `first + x` of a plane for each channel.
+struct Planes<'a, F> {
+    image: &'a mut [MaybeUninit<F>],
+    plane: usize,
+    first: usize,
+}
+
+/// The inverse of [`interleave_streams`]: `planes[n][x] = row[x * N + n]`.
+#[inline(always)]
+fn part_row<F: Float, const N: usize>(row: &[F], to: Planes<'_, F>) {
+    let width = row.len() / N;
+    let mut planes = to.image.chunks_exact_mut(to.plane.max(1));
+    let mut planes: [&mut [MaybeUninit<F>]; N] = std::array::from_fn(|_| {
+        let plane = planes.next().unwrap_or_default();
+        &mut plane[to.first..to.first + width]
+    });
+    for (x, pixel) in row.chunks_exact(N).enumerate() {
+        for (plane, &value) in planes.iter_mut().zip(pixel) {
+            plane[x].write(value);
+        }
+    }
+}
+
+#[inline(always)]
+fn part_any<F: Float>(row: &[F], channels: usize, to: Planes<'_, F>) {
+    let planes = to.image.chunks_exact_mut(to.plane.max(1));
+    for (c, plane) in planes.enumerate() {
+        for (to, pixel) in plane[to.first..].iter_mut().zip(row.chunks_exact(channels)) {
+            to.write(pixel[c]);
         }
     }
 }
@@ -318,6 +367,24 @@ fn pieces(rows: usize, vectors: usize, lanes: usize) -> Vec<Piece> {
         }
     }
     pieces
+}
+
+/// `row[x * streams + n] = stream(n)[x]`, 0 where there is no such stream.
+#[inline(always)]
+fn interleave_row<'a, F: Float>(
+    row: &mut [F],
+    streams: usize,
+    stream: impl Fn(usize) -> Option<&'a [F]>,
+) {
+    match streams {
+        1 => interleave_streams::<F, 1>(row, stream),
+        2 => interleave_streams::<F, 2>(row, stream),
+        3 => interleave_streams::<F, 3>(row, stream),
+        4 => interleave_streams::<F, 4>(row, stream),
+        6 => interleave_streams::<F, 6>(row, stream),
+        8 => interleave_streams::<F, 8>(row, stream),
+        _ => interleave_any(row, streams, stream),
+    }
 }
 
 /// `row[x * N + n] = stream(n)[x]`, 0 where there is no such stream. With N known the compiler shuffles vectors.

@@ -6,8 +6,10 @@
 //!
 //! Chunks of images, cut by the batch alone, sum their own weight gradients; the chunks are added in order.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use candle_simd::buffer::Uninit;
 use candle_simd::parallel::Disjoint;
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
@@ -15,7 +17,7 @@ use super::super::Geometry;
 use super::super::fused::{Gradients, Known, Wanted};
 use super::by_position::ByPosition;
 use super::entries::{Entries, ListEntries, corners};
-use super::halving::{for_image_chunks, winners_len};
+use super::halving::{chunk_size, for_image_chunks, winners_len};
 use super::patches::Patches;
 use super::weight_gradient::add_weight_gradients;
 use crate::element::Element;
@@ -90,17 +92,15 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
         lanes,
     };
     let sums_len = shared.sums_len();
-    let chunks = conv.batch.div_ceil(conv.gradient_chunk());
+    let chunks = conv.batch.div_ceil(chunk_size(geometry));
     let mut sums = vec![F::ZERO; chunks * sums_len];
-    let mut x_grad = vec![
-        F::ZERO;
-        if wanted.x {
-            conv.batch * conv.input_len()
-        } else {
-            0
-        }
-    ];
-    let (sum_parts, x_parts) = (Disjoint::new(&mut sums), Disjoint::new(&mut x_grad));
+    let x_len = match wanted.x {
+        true => conv.batch * conv.input_len(),
+        false => 0,
+    };
+    let mut x_grad = Uninit::<F>::new(x_len);
+    let sum_parts = Disjoint::new(&mut sums);
+    let x_parts = Disjoint::new(&mut x_grad.as_uninit()[..x_len]);
     let (pooled, kept) = (conv.out_channels * geometry.pooled(), winners_len(geometry));
     for_image_chunks(geometry, |chunk, images| {
         let part = |len: usize| images.start * len..images.end * len;
@@ -145,7 +145,8 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
     });
     let (weight, bias) = add_up(&shared, &sums);
     Gradients {
-        x: x_grad,
+        // SAFETY: where it is wanted, the chunks are all images, and the gradient of each was gathered to every element.
+        x: unsafe { x_grad.assume_init(x_len) },
         weight,
         bias,
     }
@@ -213,7 +214,7 @@ struct Chunk<'a, F: Element> {
 
 impl<F: Element> Chunk<'_, F> {
     /// Adds the gradients that image `n` of the chunk gives, and writes that of the image where it is wanted.
-    fn image(&mut self, n: usize, x_grad: Option<&mut [F]>) {
+    fn image(&mut self, n: usize, x_grad: Option<&mut [MaybeUninit<F>]>) {
         let Self { isa, shared, .. } = *self;
         let conv = &shared.geometry.conv;
         let image = &self.known.x[n * conv.input_len()..][..conv.input_len()];

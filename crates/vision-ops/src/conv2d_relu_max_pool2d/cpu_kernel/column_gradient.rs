@@ -1,0 +1,414 @@
+//! Backward pass with lanes along the pooled columns, for few channels and wide maps where no input gradient is wanted, such
+//! as LeNet's first layer.
+//!
+//! A window's gradient meets, for each kernel element, the pixel that the window's winner saw there: one of four. Lanes have
+//! different winners, so the four pixels are loaded as vectors and chosen from by two masks, right or left and down or up;
+//! neighbouring kernel elements share all but a row and a column of them. That is one multiply-add for sixteen windows and
+//! kernel element, and no list of winners. The sums of a channel stay in registers for some images.
+//!
+//! To this end each row of the padded image is kept as vectors of the columns `2 * X + shift`, one for each shift from 0 to
+//! the kernel's width, all on cache lines of their own.
+//!
+//! Chunks of images, cut by the batch alone, sum their own gradients; the chunks are added in order.
+
+use candle_simd::parallel::Disjoint;
+use candle_simd::{Float, Isa, Kernel, Simd, Vector};
+
+use super::super::Geometry;
+use super::super::fused::{Gradients, Known};
+use super::column_lanes::{half_columns, planes_len, split_columns};
+use super::halving::{chunk_size, for_image_chunks, winners_len};
+use super::sparse_backward::lanes;
+use crate::element::Element;
+use crate::kernels::scratch::Scratch;
+
+/// How one image is laid out, and its gradients.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Padded image rows.
+    rows: usize,
+    /// Vectors for each of them: one for each column that a window and the kernel reach.
+    shifts: usize,
+    lanes: usize,
+    /// Elements of a pooled row, whole vectors.
+    width: usize,
+}
+
+impl Layout {
+    fn new(geometry: &Geometry, lanes: usize) -> Self {
+        let conv = &geometry.conv;
+        Self {
+            rows: conv.input.0 + 2 * conv.options.padding.0,
+            shifts: conv.kernel.1 + 1,
+            lanes,
+            width: geometry.pool.output.1.next_multiple_of(lanes),
+        }
+    }
+
+    /// Elements of an image.
+    fn seen_len(&self, channels: usize) -> usize {
+        channels * self.rows * self.shifts * self.width
+    }
+}
+
+/// Whether an image in this form stays in the second-level cache.
+pub(in crate::conv2d_relu_max_pool2d) fn fits<F: Element>(isa: Isa, geometry: &Geometry) -> bool {
+    const LARGEST: usize = 1 << 16;
+    Layout::new(geometry, lanes::<F>(isa)).seen_len(geometry.conv.in_channels) <= LARGEST
+}
+
+/// Elements that one image takes, and how many images are taken together.
+#[derive(Clone, Copy)]
+struct Sizes {
+    seen: usize,
+    gradients: usize,
+    pooled: usize,
+    winners: usize,
+    at_once: usize,
+}
+
+impl Sizes {
+    fn new(geometry: &Geometry, layout: &Layout) -> Self {
+        /// Of `f32` a part of the first-level cache.
+        const CACHED: usize = 6 << 10;
+        let outputs = geometry.conv.out_channels;
+        let seen = layout.seen_len(geometry.conv.in_channels);
+        Self {
+            seen,
+            gradients: outputs * geometry.pool.output.0 * layout.width,
+            pooled: outputs * geometry.pooled(),
+            winners: winners_len(geometry),
+            at_once: (CACHED / seen.max(1)).max(1),
+        }
+    }
+}
+
+/// The weight and bias gradients of a batch.
+pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
+    isa: Isa,
+    geometry: &Geometry,
+    known: Known<'_, F>,
+) -> Gradients<F> {
+    let conv = &geometry.conv;
+    let (taps, outputs) = (conv.taps(), conv.out_channels);
+    let sums_len = outputs * (taps + 1);
+    let chunks = conv.batch.div_ceil(chunk_size(geometry));
+    let mut sums = vec![F::ZERO; chunks * sums_len];
+    let parts = Disjoint::new(&mut sums);
+    let (pooled, kept) = (outputs * geometry.pooled(), winners_len(geometry));
+    for_image_chunks(geometry, |chunk, images| {
+        let part = |len: usize| images.start * len..images.end * len;
+        isa.dispatch(Chunk {
+            geometry,
+            known: Known {
+                winners: &known.winners[part(kept)],
+                x: &known.x[part(conv.input_len())],
+                weight: known.weight,
+                y: &known.y[part(pooled)],
+                upstream: &known.upstream[part(pooled)],
+            },
+            // SAFETY: every chunk has sums of its own.
+            sums: unsafe { parts.part(chunk * sums_len..(chunk + 1) * sums_len) },
+        });
+    });
+    let mut total = vec![F::ZERO; sums_len];
+    for chunk in sums.chunks_exact(sums_len) {
+        for (total, &sum) in total.iter_mut().zip(chunk) {
+            *total += sum;
+        }
+    }
+    let bias = total.split_off(outputs * taps);
+    Gradients {
+        x: Vec::new(),
+        weight: total,
+        bias,
+    }
+}
+
+/// A part of the kernel whose sums are in registers together.
+#[derive(Clone, Copy)]
+struct Piece {
+    row: usize,
+    rows: usize,
+    column: usize,
+    columns: usize,
+}
+
+/// Rows and columns of a piece: as many sums as leave room for a kernel row of pixels in 32 registers, or in 16.
+fn most_of_a_piece(isa: Isa) -> (usize, usize) {
+    match isa {
+        Isa::Avx512 => (5, 5),
+        _ => (2, 3),
+    }
+}
+
+/// A chunk of images; writes its weight gradients, then its bias gradients.
+struct Chunk<'a, F: Element> {
+    geometry: &'a Geometry,
+    known: Known<'a, F>,
+    sums: &'a mut [F],
+}
+
+impl<F: Element> Kernel for Chunk<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            geometry,
+            known,
+            sums: results,
+        } = self;
+        let conv = &geometry.conv;
+        let lanes = F::V::<S>::LANES;
+        let layout = Layout::new(geometry, lanes);
+        let (taps, outputs) = (conv.taps(), conv.out_channels);
+        let sizes = Sizes::new(geometry, &layout);
+        let mut planes = Scratch::zeroed(planes_len(geometry));
+        let mut seen = Scratch::dirty(sizes.at_once * sizes.seen);
+        let mut gradients = Scratch::dirty(sizes.at_once * sizes.gradients);
+        let mut sums = Scratch::zeroed(outputs * (taps + 1) * lanes);
+        let (weight_sums, bias_sums) = sums.split_at_mut(outputs * taps * lanes);
+        let images = known
+            .x
+            .chunks(sizes.at_once * conv.input_len())
+            .zip(known.y.chunks(sizes.at_once * sizes.pooled))
+            .zip(known.upstream.chunks(sizes.at_once * sizes.pooled))
+            .zip(known.winners.chunks(sizes.at_once * sizes.winners));
+        for (((x, y), upstream), winners) in images {
+            let (xs, ys) = (
+                x.chunks_exact(conv.input_len()),
+                y.chunks_exact(sizes.pooled),
+            );
+            let count = xs.len();
+            for (x, seen) in xs.zip(seen.chunks_exact_mut(sizes.seen)) {
+                split_columns(s, geometry, x, &mut planes);
+                shift(s, geometry, &layout, &planes, seen);
+            }
+            for ((y, upstream), gradients) in ys
+                .zip(upstream.chunks_exact(sizes.pooled))
+                .zip(gradients.chunks_exact_mut(sizes.gradients))
+            {
+                pass(s, geometry, &layout, y, upstream, gradients, bias_sums);
+            }
+            let images = Images {
+                geometry,
+                layout: &layout,
+                sizes,
+                count,
+                seen: &seen,
+                gradients: &gradients,
+                winners,
+            };
+            images.add_weight_gradients(s, weight_sums);
+        }
+        for (result, lanes) in results.iter_mut().zip(sums.chunks_exact(lanes)) {
+            *result = F::V::<S>::load(s, lanes).reduce_add();
+        }
+    }
+}
+
+/// Lays out what the windows see; lanes that are no window see zeros.
+#[inline(always)]
+fn shift<F: Element, S: Simd>(
+    s: S,
+    geometry: &Geometry,
+    layout: &Layout,
+    planes: &[F],
+    seen: &mut [F],
+) {
+    let lanes = F::V::<S>::LANES;
+    let zero = F::V::<S>::splat(s, F::ZERO);
+    let (half, windows) = (half_columns(geometry), geometry.pool.output.1);
+    for j in (0..layout.width).step_by(lanes) {
+        let kept = F::V::<S>::first(s, lanes.min(windows - j));
+        let rows = seen.chunks_exact_mut(layout.shifts * layout.width);
+        for (row, planes) in rows.zip((0..).map(|row| &planes[row * 2 * half + j..])) {
+            for (d, shifted) in row.chunks_exact_mut(layout.width).enumerate() {
+                F::V::<S>::load(s, &planes[d % 2 * half + d / 2..])
+                    .select(kept, zero)
+                    .store(&mut shifted[j..]);
+            }
+        }
+    }
+}
+
+/// The gradients that relu passes, with zeros behind each row, and their sums by channel.
+#[inline(always)]
+fn pass<F: Element, S: Simd>(
+    s: S,
+    geometry: &Geometry,
+    layout: &Layout,
+    y: &[F],
+    upstream: &[F],
+    gradients: &mut [F],
+    bias: &mut [F],
+) {
+    let lanes = F::V::<S>::LANES;
+    let zero = F::V::<S>::splat(s, F::ZERO);
+    let (height, width) = geometry.pool.output;
+    let channels = y
+        .chunks_exact(height * width)
+        .zip(upstream.chunks_exact(height * width))
+        .zip(gradients.chunks_exact_mut(height * layout.width))
+        .zip(bias.chunks_exact_mut(lanes));
+    for (((y, upstream), gradients), bias) in channels {
+        let mut sum = F::V::<S>::load(s, bias);
+        let rows = y
+            .chunks_exact(width)
+            .zip(upstream.chunks_exact(width))
+            .zip(gradients.chunks_exact_mut(layout.width));
+        for ((y, upstream), gradients) in rows {
+            for ((y, upstream), to) in y
+                .chunks(lanes)
+                .zip(upstream.chunks(lanes))
+                .zip(gradients.chunks_exact_mut(lanes))
+            {
+                let y = F::V::<S>::load_partial(s, y, F::ZERO);
+                let upstream = F::V::<S>::load_partial(s, upstream, F::ZERO);
+                // NaN counts as passed by relu.
+                let gradient = zero.select(y.le(zero), upstream);
+                sum = sum + gradient;
+                gradient.store(to);
+            }
+        }
+        sum.store(bias);
+    }
+}
+
+/// Images that are laid out.
+struct Images<'a, F: Element> {
+    geometry: &'a Geometry,
+    layout: &'a Layout,
+    sizes: Sizes,
+    count: usize,
+    seen: &'a [F],
+    gradients: &'a [F],
+    winners: &'a [u8],
+}
+
+impl<F: Element> Images<'_, F> {
+    /// Adds a vector for each weight.
+    #[inline(always)]
+    fn add_weight_gradients<S: Simd>(&self, s: S, sums: &mut [F]) {
+        let (rows, columns) = self.geometry.conv.kernel;
+        let (most_rows, most_columns) = most_of_a_piece(S::ISA);
+        for row in (0..rows).step_by(most_rows) {
+            for column in (0..columns).step_by(most_columns) {
+                let piece = Piece {
+                    row,
+                    rows: most_rows.min(rows - row),
+                    column,
+                    columns: most_columns.min(columns - column),
+                };
+                macro_rules! sizes {
+                    ($($rows:literal $columns:literal)*) => {
+                        match (piece.rows, piece.columns) {
+                            $(($rows, $columns) => self.piece::<S, $rows, $columns>(s, piece, sums),)*
+                            _ => unreachable!("pieces are cut to at most five rows and columns"),
+                        }
+                    };
+                }
+                if S::ISA == Isa::Avx512 {
+                    sizes!(
+                        1 1  1 2  1 3  1 4  1 5  2 1  2 2  2 3  2 4  2 5  3 1  3 2  3 3  3 4  3 5
+                        4 1  4 2  4 3  4 4  4 5  5 1  5 2  5 3  5 4  5 5
+                    );
+                } else {
+                    sizes!(1 1  1 2  1 3  2 1  2 2  2 3);
+                }
+            }
+        }
+    }
+
+    /// Adds the gradients of a piece of R rows of C columns.
+    #[inline(always)]
+    fn piece<S: Simd, const R: usize, const C: usize>(&self, s: S, piece: Piece, sums: &mut [F]) {
+        let conv = &self.geometry.conv;
+        let Layout {
+            rows,
+            shifts,
+            lanes,
+            width,
+        } = *self.layout;
+        let (taps, (height, windows)) = (conv.taps(), self.geometry.pool.output);
+        let number = |x: f64| F::V::<S>::splat(s, <F as Float>::from_f64(x));
+        let (right, below, corner) = (number(1.0), number(2.0), number(3.0));
+        let row_step = shifts * width;
+        assert_eq!(lanes, F::V::<S>::LANES);
+        assert!(sums.len() >= conv.out_channels * taps * lanes);
+        assert!(self.sizes.seen >= conv.in_channels * rows * row_step);
+        assert!(self.sizes.gradients >= conv.out_channels * height * width);
+        assert!(self.sizes.winners >= winners_len(self.geometry));
+        assert!(self.seen.len() >= self.count * self.sizes.seen);
+        assert!(self.gradients.len() >= self.count * self.sizes.gradients);
+        assert!(self.winners.len() >= self.count * self.sizes.winners);
+        assert!(2 * height + conv.kernel.0 <= rows + 1);
+        assert!(piece.row + R <= conv.kernel.0 && piece.column + C <= conv.kernel.1);
+        for o in 0..conv.out_channels {
+            for c in 0..conv.in_channels {
+                let first = o * taps + (c * conv.kernel.0 + piece.row) * conv.kernel.1;
+                let first = (first + piece.column) * lanes;
+                let to = &mut sums[first..];
+                for j in (0..width).step_by(lanes) {
+                    // SAFETY: pixel rows from the piece's first kernel row on, two for each pooled row and R - 1 more,
+                    // exist, as do the shifts from the piece's first column on and C more. There is a vector of gradients
+                    // for each pooled row and column j. Winners have room for a vector behind the last. The sums are those
+                    // of a channel's weights, of which the piece is a part.
+                    unsafe {
+                        let to = to.as_mut_ptr();
+                        let at = |a: usize, b: usize| (a * conv.kernel.1 + b) * lanes;
+                        let mut sum = [[number(0.0); C]; R];
+                        for a in 0..R {
+                            for b in 0..C {
+                                sum[a][b] = F::V::<S>::load_ptr(s, to.add(at(a, b)));
+                            }
+                        }
+                        for image in 0..self.count {
+                            let seen = image * self.sizes.seen;
+                            let seen = seen + (c * rows + piece.row) * row_step;
+                            let mut seen = self.seen.as_ptr().add(seen + piece.column * width + j);
+                            let gradients = image * self.sizes.gradients + o * height * width + j;
+                            let mut gradients = self.gradients.as_ptr().add(gradients);
+                            let winners = image * self.sizes.winners + o * height * windows + j;
+                            let mut winners = self.winners.as_ptr().add(winners);
+                            for _ in 0..height {
+                                let gradient = F::V::<S>::load_ptr(s, gradients);
+                                let winner = F::V::<S>::load_u8_ptr(s, winners);
+                                // A pixel that no gradient meets may be infinite.
+                                let met = !gradient.eq(number(0.0));
+                                let right = winner.eq(right) | winner.eq(corner);
+                                let below = winner.ge(below);
+                                let mut above = [gradient; C];
+                                for a in 0..=R {
+                                    let row = seen.add(a * row_step);
+                                    let mut left = F::V::<S>::load_ptr(s, row);
+                                    for b in 0..C {
+                                        let beside =
+                                            F::V::<S>::load_ptr(s, row.add((b + 1) * width));
+                                        let here = beside.select(right, left);
+                                        left = beside;
+                                        if a > 0 {
+                                            let pixel = here.select(below, above[b]);
+                                            let sum = &mut sum[a - 1][b];
+                                            *sum = gradient.mul_add(pixel, *sum).select(met, *sum);
+                                        }
+                                        above[b] = here;
+                                    }
+                                }
+                                seen = seen.add(2 * row_step);
+                                gradients = gradients.add(width);
+                                winners = winners.add(windows);
+                            }
+                        }
+                        for a in 0..R {
+                            for b in 0..C {
+                                sum[a][b].store_ptr(to.add(at(a, b)));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
