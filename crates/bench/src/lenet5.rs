@@ -4,7 +4,9 @@ use crate::{targets, values};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use lenet5::LeNet5;
+use trainer::config::LossKind;
 use trainer::optimizer::{Adam, AdamOptions};
+use trainer::training::gradients;
 
 /// Images a step.
 pub const BATCH: usize = 128;
@@ -45,8 +47,7 @@ impl Ours {
 
     /// Takes a step and returns its loss.
     pub fn step(&mut self, (images, labels): &(Tensor, Tensor)) -> Result<Tensor> {
-        let loss = candle_losses::cross_entropy(&self.model.forward(images)?, labels)?;
-        let gradients = loss.backward()?;
+        let (loss, gradients) = gradients(&self.model, LossKind::Fused, images, labels)?;
         self.adam
             .step(self.model.parameters(), &gradients)
             .map_err(candle_core::Error::wrap)?;

@@ -30,6 +30,7 @@ use batches::BatchBuffer;
 pub use evaluation::evaluate;
 use losses::RunningLoss;
 use parts::Part;
+pub use parts::gradients;
 use progress_bar::EpochBar;
 use timing::{Phase, Stopwatch};
 
