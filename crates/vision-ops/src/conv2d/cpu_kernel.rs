@@ -7,7 +7,10 @@
 //! stride, padding and dilation cost nothing in the inner loop. The positions between the end of an output row and the end
 //! of a plane's row are computed and thrown away, `(row - OW) / row` of the work.
 
+use std::mem::MaybeUninit;
+
 use candle_simd::Isa;
+use candle_simd::buffer::Uninit;
 use candle_simd::parallel::Disjoint;
 use rayon::prelude::*;
 
@@ -127,18 +130,26 @@ impl<'a> Planes<'a> {
         });
     }
 
-    /// The inverse of [`Self::spread`]: gathers an image from planes.
-    fn gather<F: Element>(&self, planes: &[F], image: &mut [F]) {
+    /// The inverse of [`Self::spread`]: gathers every pixel of an image from planes.
+    fn gather<F: Element>(&self, planes: &[F], image: &mut [MaybeUninit<F>]) {
         let step = self.geometry.options.stride.1;
         self.for_each_piece(|at, from, count| {
             if step == 1 {
-                image[from..from + count].copy_from_slice(&planes[at..at + count]);
+                write(&mut image[from..from + count], &planes[at..]);
             } else {
                 for (k, &value) in planes[at..at + count].iter().enumerate() {
-                    image[from + k * step] = value;
+                    image[from + k * step].write(value);
                 }
             }
         });
+    }
+}
+
+/// Writes all of `to`; `from` is at least as long.
+fn write<F: Copy>(to: &mut [MaybeUninit<F>], from: &[F]) {
+    let from = &from[..to.len()];
+    for (to, &value) in to.iter_mut().zip(from) {
+        to.write(value);
     }
 }
 
@@ -163,8 +174,9 @@ pub(crate) fn forward<F: Element>(
     weight: &[F],
     bias: Option<&[F]>,
 ) -> Vec<F> {
-    let mut y = vec![F::ZERO; geometry.batch * geometry.output_len()];
-    let parts = Disjoint::new(&mut y);
+    let len = geometry.batch * geometry.output_len();
+    let mut y = Uninit::<F>::new(len);
+    let parts = Disjoint::new(&mut y.as_uninit()[..len]);
     let planes = Planes::new(geometry);
     let taps = planes.tap_offsets();
     for_each(geometry.batch, multiply_adds(geometry), |n| {
@@ -173,7 +185,8 @@ pub(crate) fn forward<F: Element>(
         let y = unsafe { parts.part(n * geometry.output_len()..(n + 1) * geometry.output_len()) };
         forward_image(isa, geometry, &planes, &taps, image, weight, bias, y);
     });
-    y
+    // SAFETY: every image was computed, and each writes all rows of all of its output channels.
+    unsafe { y.assume_init(len) }
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -185,7 +198,7 @@ fn forward_image<F: Element>(
     image: &[F],
     weight: &[F],
     bias: Option<&[F]>,
-    y: &mut [F],
+    y: &mut [MaybeUninit<F>],
 ) {
     let mut padded = Scratch::zeroed(planes.len() + SLACK);
     planes.spread(image, &mut padded);
@@ -212,8 +225,10 @@ fn forward_image<F: Element>(
         let (height, width) = geometry.output;
         for o in 0..outputs {
             for i in 0..height {
-                y[((first + o) * height + i) * width..][..width]
-                    .copy_from_slice(&wide[o * span + i * planes.row..][..width]);
+                write(
+                    &mut y[((first + o) * height + i) * width..][..width],
+                    &wide[o * span + i * planes.row..],
+                );
             }
         }
     }
@@ -242,8 +257,9 @@ pub(crate) fn backward_input<F: Element>(
     weight: &[F],
     upstream: &[F],
 ) -> Vec<F> {
-    let mut grad = vec![F::ZERO; geometry.batch * geometry.input_len()];
-    let parts = Disjoint::new(&mut grad);
+    let len = geometry.batch * geometry.input_len();
+    let mut grad = Uninit::<F>::new(len);
+    let parts = Disjoint::new(&mut grad.as_uninit()[..len]);
     let planes = Planes::new(geometry);
     let options = &geometry.options;
     let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
@@ -330,7 +346,8 @@ pub(crate) fn backward_input<F: Element>(
         }
         planes.gather(&padded, grad);
     });
-    grad
+    // SAFETY: every image was computed, and gathering it writes every pixel.
+    unsafe { grad.assume_init(len) }
 }
 
 /// The kernel elements that see one phase.

@@ -1,8 +1,8 @@
 //! Forward kernel whose lanes are output channels: for many channels and narrow maps, such as LeNet's second layer.
 //!
 //! A block is two map rows by up to ten map columns (five pooled ones): 20 sums in registers, one vector of weights a
-//! kernel element, and every input broadcast from memory inside the multiply-add. With 16 registers it is three pooled
-//! columns. Pooling, relu and winners are computed in registers; a channel block's results are then transposed into rows.
+//! kernel element. With 16 registers it is three pooled columns, and every input is broadcast from memory inside the
+//! multiply-add; with 32, where the kernel is three or five wide, it is broadcast once for the kernel elements of a row. Pooling, relu and winners are computed in registers; a channel block's results are then transposed into rows.
 //! Sums start from the bias and run in the order (channel, row, column) of the kernel, as those of `conv2d`.
 
 use std::mem::MaybeUninit;
@@ -173,18 +173,30 @@ impl<F: Element> Image<'_, F> {
             let mut lower = [[bias; 2]; N];
             let image = self.image.as_ptr().add(2 * i * columns + 2 * j);
             let mut weight = shared.weight.as_ptr().add(channel);
-            for &tap in &shared.taps {
-                let factor = F::V::<S>::load_ptr(s, weight);
-                let (x, below) = (image.add(tap), image.add(tap + columns));
-                for n in 0..N {
-                    for b in 0..2 {
-                        let at = 2 * n + b;
-                        upper[n][b] = F::V::<S>::splat(s, *x.add(at)).mul_add(factor, upper[n][b]);
-                        lower[n][b] =
-                            F::V::<S>::splat(s, *below.add(at)).mul_add(factor, lower[n][b]);
+            macro_rules! rows_of_kernel {
+                ($width:literal) => {
+                    self.rows::<S, N, $width>(s, image, weight, &mut upper, &mut lower)
+                };
+            }
+            match (S::ISA == Isa::Avx512, shared.geometry.conv.kernel.1) {
+                (true, 3) => rows_of_kernel!(3),
+                (true, 5) => rows_of_kernel!(5),
+                _ => {
+                    for &tap in &shared.taps {
+                        let factor = F::V::<S>::load_ptr(s, weight);
+                        let (x, below) = (image.add(tap), image.add(tap + columns));
+                        for n in 0..N {
+                            for b in 0..2 {
+                                let at = 2 * n + b;
+                                upper[n][b] =
+                                    F::V::<S>::splat(s, *x.add(at)).mul_add(factor, upper[n][b]);
+                                lower[n][b] = F::V::<S>::splat(s, *below.add(at))
+                                    .mul_add(factor, lower[n][b]);
+                            }
+                        }
+                        weight = weight.add(shared.channels);
                     }
                 }
-                weight = weight.add(shared.channels);
             }
             let width = shared.geometry.pool.output.1;
             for n in 0..N {
@@ -195,6 +207,54 @@ impl<F: Element> Image<'_, F> {
                 // `max` returns its argument where either is NaN, so NaN stays.
                 zero.max(max).store_ptr(staged.add(at));
                 winner.store_ptr(staged.add(positions * lanes + at));
+            }
+        }
+    }
+
+    /// Adds the products of all kernel elements, K to a kernel row. A pixel is broadcast once for the kernel elements of a
+    /// row that see it, so that loads are a third of the multiply-adds. For each sum the elements come in the order of the
+    /// kernel all the same.
+    ///
+    /// # Safety
+    /// As [`Self::block`], whose windows `image` and `weight` are for; kernel rows have K elements.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const N: usize, const K: usize>(
+        &self,
+        s: S,
+        image: *const F,
+        mut weight: *const F,
+        upper: &mut [[F::V<S>; 2]; N],
+        lower: &mut [[F::V<S>; 2]; N],
+    ) {
+        let shared = self.shared;
+        let (_, columns) = padded(shared.geometry);
+        // SAFETY: the taps of a kernel row are neighbours, and the caller vouches for windows and weights.
+        unsafe {
+            for row in shared.taps.chunks_exact(K) {
+                let x = image.add(row[0]);
+                let below = x.add(columns);
+                let factors: [_; K] = std::array::from_fn(|b| {
+                    F::V::<S>::load_ptr(s, weight.add(b * shared.channels))
+                });
+                // Written out: indices have to be known where sums are to stay in registers.
+                macro_rules! pixels {
+                    ($($at:literal)*) => {$(
+                        if $at + 1 < 2 * N + K {
+                            let high = F::V::<S>::splat(s, *x.add($at));
+                            let low = F::V::<S>::splat(s, *below.add($at));
+                            for b in 0..K {
+                                if b <= $at && $at < 2 * N + b {
+                                    let at = ($at - b) % (2 * N);
+                                    let (n, side) = (at / 2, at % 2);
+                                    upper[n][side] = high.mul_add(factors[b], upper[n][side]);
+                                    lower[n][side] = low.mul_add(factors[b], lower[n][side]);
+                                }
+                            }
+                        }
+                    )*};
+                }
+                pixels!(0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+                weight = weight.add(K * shared.channels);
             }
         }
     }

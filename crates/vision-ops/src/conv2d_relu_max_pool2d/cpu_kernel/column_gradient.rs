@@ -224,10 +224,15 @@ fn shift<F: Element, S: Simd>(
         let kept = F::V::<S>::first(s, lanes.min(windows - j));
         let rows = seen.chunks_exact_mut(layout.shifts * layout.width);
         for (row, planes) in rows.zip((0..).map(|row| &planes[row * 2 * half + j..])) {
-            for (d, shifted) in row.chunks_exact_mut(layout.width).enumerate() {
-                F::V::<S>::load(s, &planes[d % 2 * half + d / 2..])
-                    .select(kept, zero)
-                    .store(&mut shifted[j..]);
+            let odd = &planes[half..];
+            for (at, pair) in row.chunks_mut(2 * layout.width).enumerate() {
+                let (first, second) = pair.split_at_mut(layout.width);
+                let pixels = F::V::<S>::load(s, &planes[at..]);
+                pixels.select(kept, zero).store(&mut first[j..]);
+                if !second.is_empty() {
+                    let pixels = F::V::<S>::load(s, &odd[at..]);
+                    pixels.select(kept, zero).store(&mut second[j..]);
+                }
             }
         }
     }
@@ -247,32 +252,29 @@ fn pass<F: Element, S: Simd>(
     let lanes = F::V::<S>::LANES;
     let zero = F::V::<S>::splat(s, F::ZERO);
     let (height, width) = geometry.pool.output;
-    let channels = y
-        .chunks_exact(height * width)
-        .zip(upstream.chunks_exact(height * width))
-        .zip(gradients.chunks_exact_mut(height * layout.width))
-        .zip(bias.chunks_exact_mut(lanes));
-    for (((y, upstream), gradients), bias) in channels {
-        let mut sum = F::V::<S>::load(s, bias);
-        let rows = y
-            .chunks_exact(width)
-            .zip(upstream.chunks_exact(width))
-            .zip(gradients.chunks_exact_mut(layout.width));
-        for ((y, upstream), gradients) in rows {
-            for ((y, upstream), to) in y
-                .chunks(lanes)
-                .zip(upstream.chunks(lanes))
-                .zip(gradients.chunks_exact_mut(lanes))
-            {
-                let y = F::V::<S>::load_partial(s, y, F::ZERO);
-                let upstream = F::V::<S>::load_partial(s, upstream, F::ZERO);
+    for j in (0..layout.width).step_by(lanes) {
+        let count = lanes.min(width - j);
+        let channels = y
+            .chunks_exact(height * width)
+            .zip(upstream.chunks_exact(height * width))
+            .zip(gradients.chunks_exact_mut(height * layout.width))
+            .zip(bias.chunks_exact_mut(lanes));
+        for (((y, upstream), gradients), bias) in channels {
+            let mut sum = F::V::<S>::load(s, bias);
+            let rows = y
+                .chunks_exact(width)
+                .zip(upstream.chunks_exact(width))
+                .zip(gradients.chunks_exact_mut(layout.width));
+            for ((y, upstream), gradients) in rows {
+                let y = F::V::<S>::load_partial(s, &y[j..j + count], F::ZERO);
+                let upstream = F::V::<S>::load_partial(s, &upstream[j..j + count], F::ZERO);
                 // NaN counts as passed by relu.
                 let gradient = zero.select(y.le(zero), upstream);
                 sum = sum + gradient;
-                gradient.store(to);
+                gradient.store(&mut gradients[j..]);
             }
+            sum.store(bias);
         }
-        sum.store(bias);
     }
 }
 
@@ -333,7 +335,7 @@ impl<F: Element> Images<'_, F> {
         } = *self.layout;
         let (taps, (height, windows)) = (conv.taps(), self.geometry.pool.output);
         let number = |x: f64| F::V::<S>::splat(s, <F as Float>::from_f64(x));
-        let (right, below, corner) = (number(1.0), number(2.0), number(3.0));
+        let (zero, right, below, corner) = (number(0.0), number(1.0), number(2.0), number(3.0));
         let row_step = shifts * width;
         assert_eq!(lanes, F::V::<S>::LANES);
         assert!(sums.len() >= conv.out_channels * taps * lanes);
@@ -358,12 +360,9 @@ impl<F: Element> Images<'_, F> {
                     unsafe {
                         let to = to.as_mut_ptr();
                         let at = |a: usize, b: usize| (a * conv.kernel.1 + b) * lanes;
-                        let mut sum = [[number(0.0); C]; R];
-                        for a in 0..R {
-                            for b in 0..C {
-                                sum[a][b] = F::V::<S>::load_ptr(s, to.add(at(a, b)));
-                            }
-                        }
+                        let mut sum: [[_; C]; R] = std::array::from_fn(|a| {
+                            std::array::from_fn(|b| F::V::<S>::load_ptr(s, to.add(at(a, b))))
+                        });
                         for image in 0..self.count {
                             let seen = image * self.sizes.seen;
                             let seen = seen + (c * rows + piece.row) * row_step;
@@ -376,22 +375,23 @@ impl<F: Element> Images<'_, F> {
                                 let gradient = F::V::<S>::load_ptr(s, gradients);
                                 let winner = F::V::<S>::load_u8_ptr(s, winners);
                                 // A pixel that no gradient meets may be infinite.
-                                let met = !gradient.eq(number(0.0));
+                                let met = !gradient.eq(zero);
                                 let right = winner.eq(right) | winner.eq(corner);
                                 let below = winner.ge(below);
                                 let mut above = [gradient; C];
                                 for a in 0..=R {
                                     let row = seen.add(a * row_step);
-                                    let mut left = F::V::<S>::load_ptr(s, row);
+                                    let mut left = F::V::<S>::load_ptr(s, row).select(met, zero);
                                     for b in 0..C {
                                         let beside =
-                                            F::V::<S>::load_ptr(s, row.add((b + 1) * width));
+                                            F::V::<S>::load_ptr(s, row.add((b + 1) * width))
+                                                .select(met, zero);
                                         let here = beside.select(right, left);
                                         left = beside;
                                         if a > 0 {
                                             let pixel = here.select(below, above[b]);
                                             let sum = &mut sum[a - 1][b];
-                                            *sum = gradient.mul_add(pixel, *sum).select(met, *sum);
+                                            *sum = gradient.mul_add(pixel, *sum);
                                         }
                                         above[b] = here;
                                     }
@@ -401,9 +401,9 @@ impl<F: Element> Images<'_, F> {
                                 winners = winners.add(windows);
                             }
                         }
-                        for a in 0..R {
-                            for b in 0..C {
-                                sum[a][b].store_ptr(to.add(at(a, b)));
+                        for (a, row) in sum.iter().enumerate() {
+                            for (b, sum) in row.iter().enumerate() {
+                                sum.store_ptr(to.add(at(a, b)));
                             }
                         }
                     }
