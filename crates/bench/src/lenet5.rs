@@ -49,7 +49,10 @@ impl Ours {
     pub fn step(&mut self, (images, labels): &(Tensor, Tensor)) -> Result<Tensor> {
         let (loss, gradients) = gradients(&self.model, LossKind::Fused, images, labels)?;
         self.adam
-            .step(self.model.parameters(), &gradients)
+            .step_of_parts(
+                self.model.parameters(),
+                &gradients.iter().collect::<Vec<_>>(),
+            )
             .map_err(candle_core::Error::wrap)?;
         Ok(loss)
     }

@@ -6,7 +6,9 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Shape, Tensor, Var, WithDType, bail};
+use candle_core::{
+    CpuStorage, InplaceOp2, Layout, Result, Shape, Storage, Tensor, Var, WithDType, bail,
+};
 use candle_simd::{Float, Isa, Kernel, Simd};
 use rayon::prelude::*;
 
@@ -92,20 +94,21 @@ impl<T: Real> FlatMoments<T> {
             .collect()
     }
 
-    /// Updates the parameter number `index` and its moments.
+    /// Updates the parameter number `index` and its moments with the sum of contiguous gradients, the first and the rest.
     pub(super) fn update(
         &mut self,
         index: usize,
         var: &Var,
-        grad: &Tensor,
+        (grad, rest): (&Tensor, &[Tensor]),
         coefficients: Coefficients,
     ) -> Result<()> {
         let range = self.ranges[index].clone();
         let op = AdamUpdate {
             moments: Mutex::new((&mut self.first[range.clone()], &mut self.second[range])),
+            rest,
             coefficients,
         };
-        var.inplace_op2(&grad.contiguous()?, &op)
+        var.inplace_op2(grad, &op)
     }
 }
 
@@ -113,6 +116,8 @@ impl<T: Real> FlatMoments<T> {
 struct AdamUpdate<'a, T> {
     // The op is called through a shared reference; nothing ever contends for the lock.
     moments: Mutex<(&'a mut [T], &'a mut [T])>,
+    /// Gradients to add to that which Candle passes.
+    rest: &'a [Tensor],
     coefficients: Coefficients,
 }
 
@@ -134,17 +139,29 @@ impl<T: Real> InplaceOp2 for AdamUpdate<'_, T> {
         ) else {
             bail!("adam: parameter and gradient must be contiguous");
         };
-        let grad = &grad.as_slice::<T>()?[g0..g1];
+        let mut grads = vec![&grad.as_slice::<T>()?[g0..g1]];
+        let guards: Vec<_> = self.rest.iter().map(Tensor::storage_and_layout).collect();
+        for (storage, layout) in &guards {
+            let (Storage::Cpu(storage), Some((start, end))) =
+                (&**storage, layout.contiguous_offsets())
+            else {
+                bail!("adam: every gradient must be contiguous and lie on the CPU");
+            };
+            grads.push(&storage.as_slice::<T>()?[start..end]);
+        }
         let Some(weights) = T::slice_mut(weights).and_then(|all| all.get_mut(w0..w1)) else {
             bail!("adam: expected a parameter of dtype {:?}", T::DTYPE);
         };
         let mut moments = self.moments.lock().map_err(candle_core::Error::msg)?;
         let (first, second) = &mut *moments;
-        if [grad.len(), first.len(), second.len()] != [weights.len(); 3] {
+        let counts = |grads: &[&[T]]| grads.iter().map(|grad| grad.len()).collect::<Vec<_>>();
+        if [first.len(), second.len()] != [weights.len(); 2]
+            || grads.iter().any(|grad| grad.len() != weights.len())
+        {
             bail!(
-                "adam: parameter, gradient and moments must have the same number of elements, got {}, {}, {} and {}",
+                "adam: parameter, gradients and moments must have the same number of elements, got {}, {:?}, {} and {}",
                 weights.len(),
-                grad.len(),
+                counts(&grads),
                 first.len(),
                 second.len()
             );
@@ -153,16 +170,17 @@ impl<T: Real> InplaceOp2 for AdamUpdate<'_, T> {
         let coefficients = Rounded::new(self.coefficients);
         weights
             .par_chunks_mut(CHUNK)
-            .zip(grad.par_chunks(CHUNK))
             .zip(
                 first
                     .par_chunks_mut(CHUNK)
                     .zip(second.par_chunks_mut(CHUNK)),
             )
-            .for_each(|((weights, grad), (first, second))| {
+            .enumerate()
+            .for_each(|(chunk, (weights, (first, second)))| {
                 isa.dispatch(UpdateKernel {
                     weights,
-                    grad,
+                    grads: &grads,
+                    offset: chunk * CHUNK,
                     first,
                     second,
                     coefficients,
@@ -197,9 +215,15 @@ impl<T: Real> Rounded<T> {
     }
 }
 
+/// Elements whose gradients are added up before they are used.
+const BLOCK: usize = 256;
+
 struct UpdateKernel<'a, T> {
     weights: &'a mut [T],
-    grad: &'a [T],
+    /// Of the whole parameter, one for each part of the batch.
+    grads: &'a [&'a [T]],
+    /// Where the weights start in it.
+    offset: usize,
     first: &'a mut [T],
     second: &'a mut [T],
     coefficients: Rounded<T>,
@@ -208,16 +232,35 @@ struct UpdateKernel<'a, T> {
 impl<T: Real> Kernel for UpdateKernel<'_, T> {
     type Output = ();
 
-    /// A plain loop: inlined into the dispatcher it is vectorised for the chosen instruction set.
+    /// Plain loops: inlined into the dispatcher they are vectorised for the chosen instruction set.
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let c = self.coefficients;
-        let moments = self.first.iter_mut().zip(self.second.iter_mut());
-        for ((w, &g), (m, v)) in self.weights.iter_mut().zip(self.grad).zip(moments) {
-            *m = *m + c.one_minus_beta1 * (g - *m);
-            *v = *v * c.beta2 + c.one_minus_beta2 * g * g;
-            let denominator = Real::sqrt(*v) / c.sqrt_bias_correction2 + c.eps;
-            *w += c.minus_step_size * *m / denominator;
+        let mut sums = [<T as Float>::ZERO; BLOCK];
+        let blocks = self
+            .weights
+            .chunks_mut(BLOCK)
+            .zip(self.first.chunks_mut(BLOCK))
+            .zip(self.second.chunks_mut(BLOCK));
+        for (((weights, first), second), start) in blocks.zip((self.offset..).step_by(BLOCK)) {
+            let sums = &mut sums[..weights.len()];
+            for (part, grad) in self.grads.iter().enumerate() {
+                let grad = &grad[start..start + sums.len()];
+                if part == 0 {
+                    sums.copy_from_slice(grad);
+                } else {
+                    for (sum, &g) in sums.iter_mut().zip(grad) {
+                        *sum += g;
+                    }
+                }
+            }
+            let moments = first.iter_mut().zip(second);
+            for ((w, &g), (m, v)) in weights.iter_mut().zip(&*sums).zip(moments) {
+                *m = *m + c.one_minus_beta1 * (g - *m);
+                *v = *v * c.beta2 + c.one_minus_beta2 * g * g;
+                let denominator = Real::sqrt(*v) / c.sqrt_bias_correction2 + c.eps;
+                *w += c.minus_step_size * *m / denominator;
+            }
         }
     }
 }

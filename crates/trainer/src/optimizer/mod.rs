@@ -200,22 +200,40 @@ impl Adam {
     /// # Errors
     /// When a parameter has no gradient in `grads`: the loss does not depend on it, which in training is a bug.
     pub fn step(&mut self, parameters: &Parameters, grads: &GradStore) -> Result<()> {
+        self.step_of_parts(parameters, &[grads])
+    }
+
+    /// As [`Adam::step`] with the sum of the gradients of a batch's parts, added in their order while the update passes by.
+    ///
+    /// # Errors
+    /// As [`Adam::step`], for each part.
+    pub fn step_of_parts(&mut self, parameters: &Parameters, parts: &[&GradStore]) -> Result<()> {
         self.steps += 1;
         let coefficients = Coefficients::new(&self.options, self.steps);
-        let gradient = |name: &str, var: &Var| {
-            grads.get(var).ok_or_else(|| {
-                TrainerError::Run(format!(
-                    "parameter {name} has no gradient: the loss does not depend on it"
-                ))
-            })
-        };
         for (index, (name, var)) in parameters.iter().enumerate() {
-            let grad = gradient(name, var)?;
+            let gradient = |part: &&GradStore| {
+                part.get(var)
+                    .map(Tensor::contiguous)
+                    .transpose()?
+                    .ok_or_else(|| {
+                        TrainerError::Run(format!(
+                            "parameter {name} has no gradient: the loss does not depend on it"
+                        ))
+                    })
+            };
+            let grads = parts.iter().map(gradient).collect::<Result<Vec<_>>>()?;
+            let Some((first, rest)) = grads.split_first() else {
+                return Err(TrainerError::Run("an optimizer step of no parts".into()));
+            };
             match &mut self.moments {
-                Moments::F32(flat) => flat.update(index, var, grad, coefficients)?,
-                Moments::F64(flat) => flat.update(index, var, grad, coefficients)?,
+                Moments::F32(flat) => flat.update(index, var, (first, rest), coefficients)?,
+                Moments::F64(flat) => flat.update(index, var, (first, rest), coefficients)?,
                 Moments::Tensors(tensors) => {
-                    composed::update(var, grad, &mut tensors[index], coefficients)?
+                    let mut sum = first.clone();
+                    for grad in rest {
+                        sum = (sum + grad)?;
+                    }
+                    composed::update(var, &sum, &mut tensors[index], coefficients)?
                 }
             }
         }

@@ -98,6 +98,34 @@ fn fused_and_composed_give_the_same_bits_on_every_instruction_set() -> TrainerRe
 }
 
 #[test]
+fn a_step_of_parts_is_a_step_with_the_sum_of_their_gradients() -> TrainerResult<()> {
+    let three_steps = |adam: &mut Adam, parameters: &Parameters| -> TrainerResult<()> {
+        for step in 1..=3 {
+            let scaled = |scale: f64| -> Result<_> {
+                loss(parameters)?
+                    .affine(scale * step as f64, 0.0)?
+                    .backward()
+            };
+            let parts = [scaled(0.3)?, scaled(-1.7)?, scaled(0.1)?];
+            adam.step_of_parts(parameters, &parts.each_ref())?;
+        }
+        Ok(())
+    };
+    let (oracle, fused) = (parameters(DType::F32)?, parameters(DType::F32)?);
+    three_steps(
+        &mut Adam::composed(AdamOptions::default(), &oracle)?,
+        &oracle,
+    )?;
+    three_steps(&mut Adam::new(AdamOptions::default(), &fused)?, &fused)?;
+    assert!(values(&fused)? == values(&oracle)?);
+    let error = Adam::new(AdamOptions::default(), &fused)?
+        .step_of_parts(&fused, &[])
+        .expect_err("no parts");
+    assert!(error.message().contains("no parts"));
+    Ok(())
+}
+
+#[test]
 fn a_restored_state_goes_on_to_the_same_bits() -> TrainerResult<()> {
     let straight = parameters(DType::F32)?;
     run(

@@ -185,11 +185,8 @@ impl<'a> Training<'a> {
             }
             self.check_learning(&loss_sum, epoch)?;
             watch.lap_of_parts(parts.iter().map(|part| part.times));
-            let mut parts = parts.into_iter();
-            if let Some(first) = parts.next() {
-                let grads = parts::sum(first, parts, self.model.parameters())?;
-                self.adam.step(self.model.parameters(), &grads)?;
-            }
+            let grads: Vec<_> = parts.iter().map(|part| &part.grads).collect();
+            self.adam.step_of_parts(self.model.parameters(), &grads)?;
             watch.lap(Phase::Optimizer);
 
             images_seen += indices.len();

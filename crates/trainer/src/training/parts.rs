@@ -2,8 +2,8 @@
 //!
 //! A step is some twenty short parallel sections if every op splits its batch among the threads, and each waits for the slowest
 //! thread. A part instead goes through forward and backward on the thread that took it, and its ops share their work only with
-//! threads that have none. How a batch is cut depends on its size alone and gradients are summed in the order of the parts, so the
-//! number of threads does not show in the bits.
+//! threads that have none. How a batch is cut depends on its size alone and the optimizer adds the gradients in the order of the
+//! parts, so the number of threads does not show in the bits.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,6 @@ use lenet5::LeNet5;
 use rayon::prelude::*;
 
 use crate::config::LossKind;
-use crate::optimizer::Parameters;
 
 /// Samples of a part, at least: fewer would not pay for turning the weights into the form that the kernels read.
 const SAMPLES: usize = 64;
@@ -70,26 +69,9 @@ impl Part {
     }
 }
 
-/// The gradients of the batch: those of its parts, added in their order.
-pub(super) fn sum(
-    first: Part,
-    rest: impl IntoIterator<Item = Part>,
-    parameters: &Parameters,
-) -> Result<GradStore> {
-    let mut total = first.grads;
-    for Part { grads, .. } in rest {
-        for (_, var) in parameters {
-            if let (Some(sum), Some(grad)) = (total.get(var), grads.get(var)) {
-                let sum = (sum + grad)?;
-                total.insert(var, sum);
-            }
-        }
-    }
-    Ok(total)
-}
-
-/// The mean loss of a batch and its gradients, as a step of training takes them: in parts of 64 samples or more that run side by
-/// side on the CPU, whole on other devices.
+/// The mean loss of a batch and the gradients that add up to its own, as a step of training takes them: in parts of 64 samples
+/// or more that run side by side on the CPU, whole on other devices. They are for
+/// [`Adam::step_of_parts`](crate::optimizer::Adam::step_of_parts).
 ///
 /// `images` is (N, 1, 32, 32) in the parameters' dtype and `labels` (N) in u32; the loss is a scalar that no gradient flows through.
 ///
@@ -100,7 +82,7 @@ pub fn gradients(
     loss: LossKind,
     images: &Tensor,
     labels: &Tensor,
-) -> Result<(Tensor, GradStore)> {
+) -> Result<(Tensor, Vec<GradStore>)> {
     let samples = labels.dim(0)?;
     let size = part_size(samples, model.device());
     let parts = (0..samples)
@@ -113,21 +95,19 @@ pub fn gradients(
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut parts = parts.into_iter();
-    let Some(first) = parts.next() else {
-        candle_core::bail!("gradients: expected a batch of at least one sample, got none");
-    };
-    let rest: Vec<_> = parts.collect();
     let share = |part: &Part| {
         part.loss
             .detach()
             .affine(part.samples as f64 / samples as f64, 0.0)
     };
-    let mut mean = share(&first)?;
-    for part in &rest {
+    let Some((first, rest)) = parts.split_first() else {
+        candle_core::bail!("gradients: expected a batch of at least one sample, got none");
+    };
+    let mut mean = share(first)?;
+    for part in rest {
         mean = (mean + share(part)?)?;
     }
-    Ok((mean, sum(first, rest, model.parameters())?))
+    Ok((mean, parts.into_iter().map(|part| part.grads).collect()))
 }
 
 #[cfg(test)]
@@ -151,22 +131,26 @@ mod tests {
             };
             let whole = part(0, samples)?;
             let parts = [part(0, 64)?, part(64, 64)?, part(128, 22)?];
-            let mean: f64 = parts
-                .iter()
-                .map(|part| Ok(part.loss.to_scalar::<f64>()? * part.samples as f64 / 150.0))
-                .sum::<Result<f64>>()?;
-            assert!((mean - whole.loss.to_scalar::<f64>()?).abs() < 1e-12);
-            let [first, rest @ ..] = parts;
-            let total = sum(first, rest, model.parameters())?;
-            let (loss, same) = gradients(&model, loss, &images, &labels)?;
-            assert!((loss.to_scalar::<f64>()? - mean).abs() < 1e-15);
+            let (mean, grads) = gradients(&model, loss, &images, &labels)?;
+            assert_eq!(grads.len(), parts.len());
+            let (mean, expected) = (mean.to_scalar::<f64>()?, whole.loss.to_scalar::<f64>()?);
+            assert!((mean - expected).abs() < 1e-12);
             for (name, var) in model.parameters() {
-                let (Some(a), Some(b)) = (total.get(var), whole.grads.get(var)) else {
-                    panic!("{name} has no gradient");
+                let of = |grads: &GradStore| match grads.get(var) {
+                    Some(grad) => grad.flatten_all()?.to_vec1::<f64>(),
+                    None => panic!("{name} has no gradient"),
                 };
-                let bits = |x: &Tensor| x.flatten_all()?.to_vec1::<f64>();
-                assert_eq!(same.get(var).map(bits).transpose()?, Some(bits(a)?));
-                let worst = (a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+                let mut sum = vec![0.0; var.elem_count()];
+                for (part, same) in parts.iter().zip(&grads) {
+                    let grad = of(&part.grads)?;
+                    assert_eq!(grad, of(same)?, "{name} with {loss:?}");
+                    sum.iter_mut().zip(&grad).for_each(|(sum, g)| *sum += g);
+                }
+                let differences = sum
+                    .iter()
+                    .zip(of(&whole.grads)?)
+                    .map(|(a, b)| (a - b).abs());
+                let worst = differences.fold(0.0, f64::max);
                 assert!(worst < 1e-12, "{name} with {loss:?}: {worst}");
             }
         }
