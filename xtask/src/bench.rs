@@ -30,20 +30,29 @@ Options:
 struct Suite {
     name: &'static str,
     about: &'static str,
+    /// Processes that share the contenders, each with settings of its own.
+    processes: &'static [&'static [(&'static str, &'static str)]],
 }
 
 const SUITES: [Suite; 3] = [
     Suite {
         name: "losses",
         about: "cross entropy: forward, value and gradient",
+        processes: &[&[]],
     },
     Suite {
         name: "vision",
         about: "conv2d: forward, forward and backward",
+        processes: &[&[]],
     },
     Suite {
         name: "lenet5",
         about: "LeNet-5: a training step, an epoch",
+        // Ours without the spinning threads of Candle's element-wise ops, as the trainer starts itself; stock Candle with them.
+        processes: &[
+            &[("BENCH_ONLY", OURS), ("CANDLE_NUM_THREADS", "1")],
+            &[("BENCH_ONLY", "candle")],
+        ],
     },
 ];
 
@@ -172,29 +181,9 @@ fn measure_rust(
 
     let home =
         std::env::temp_dir().join(format!("xtask-bench-{}-{}", std::process::id(), suite.name));
-    let mut command = Command::new(&benchmark);
-    command
-        .arg("--bench")
-        .env("CRITERION_HOME", &home)
-        .env("RAYON_NUM_THREADS", threads.to_string());
-    command.args(["--sample-size", if options.quick { "10" } else { "20" }]);
-    command.args(["--warm-up-time", if options.quick { "0.2" } else { "0.5" }]);
-    command.args([
-        "--measurement-time",
-        if options.quick { "0.5" } else { "2" },
-    ]);
-    command.args(options.filter.iter());
-    // Criterion reports on standard output, which is for our table.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
     exit::note(&format!("measuring {} in Rust ...", suite.name));
-    let status = command
-        .status()
-        .map_err(|error| Failure::run(format!("cannot start {}: {error}", benchmark.display())))?;
-    if !status.success() {
-        return Err(Failure::run(format!(
-            "the benchmark {} failed ({status})",
-            suite.name
-        )));
+    for settings in suite.processes {
+        measure_process(suite, options, threads, &benchmark, &home, settings)?;
     }
     if let Ok(text) = std::fs::read_to_string(home.join("environment.json"))
         && let Ok(environment) = serde_json::from_str::<Value>(&text)
@@ -209,6 +198,42 @@ fn measure_rust(
     collect(&home, measurements)?;
     let _ = std::fs::remove_dir_all(&home);
     Ok(())
+}
+
+/// Runs a benchmark with some settings; its results come to lie below `home`.
+fn measure_process(
+    suite: &Suite,
+    options: &Options,
+    threads: usize,
+    benchmark: &Path,
+    home: &Path,
+    settings: &[(&str, &str)],
+) -> Result<(), Failure> {
+    let mut command = Command::new(benchmark);
+    command
+        .arg("--bench")
+        .env("CRITERION_HOME", home)
+        .env("RAYON_NUM_THREADS", threads.to_string())
+        .envs(settings.iter().copied());
+    command.args(["--sample-size", if options.quick { "10" } else { "20" }]);
+    command.args(["--warm-up-time", if options.quick { "0.2" } else { "0.5" }]);
+    command.args([
+        "--measurement-time",
+        if options.quick { "0.5" } else { "2" },
+    ]);
+    command.args(options.filter.iter());
+    // Criterion reports on standard output, which is for our table.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command
+        .status()
+        .map_err(|error| Failure::run(format!("cannot start {}: {error}", benchmark.display())))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::run(format!(
+        "the benchmark {} failed ({status})",
+        suite.name
+    )))
 }
 
 /// Reads the medians that Criterion left below `folder`: `benchmark.json` names one, `estimates.json` holds it.

@@ -1,4 +1,7 @@
 //! LeNet-5: a training step of batch 128 and an epoch of 469 such steps, beside the same model out of candle's own ops.
+//!
+//! Ours is meant to run without the spinning threads of Candle's element-wise ops, stock Candle with them, and Candle reads their
+//! number once a process: `BENCH_ONLY=ours` or `BENCH_ONLY=candle` measures one of the two.
 
 use bench::lenet5::{Ours, SHAPE, STEPS, Stock, batches};
 use bench::record_environment;
@@ -17,6 +20,10 @@ fn read(loss: Result<Tensor>) -> f32 {
 
 fn training(criterion: &mut Criterion) {
     record_environment().expect("the benchmark folder can be written");
+    // As the trainer does it: this thread is one of the pool's.
+    trainer::threads::init(None).expect("the pool of threads can be started");
+    let only = std::env::var("BENCH_ONLY").ok();
+    let takes_part = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let batches = batches(BATCHES, &Device::Cpu).expect("the batches can be made");
     let batch = |i: usize| &batches[i % BATCHES];
     let mut ours = Ours::new(&Device::Cpu).expect("our model can be made");
@@ -25,18 +32,22 @@ fn training(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("LeNet-5, one training step");
     group.sampling_mode(SamplingMode::Flat);
     let mut i = 0;
-    group.bench_function(BenchmarkId::new("ours", SHAPE), |b| {
-        b.iter(|| {
-            i += 1;
-            read(ours.step(batch(i)))
-        })
-    });
-    group.bench_function(BenchmarkId::new("candle", SHAPE), |b| {
-        b.iter(|| {
-            i += 1;
-            read(stock.step(batch(i)))
-        })
-    });
+    if takes_part("ours") {
+        group.bench_function(BenchmarkId::new("ours", SHAPE), |b| {
+            b.iter(|| {
+                i += 1;
+                read(ours.step(batch(i)))
+            })
+        });
+    }
+    if takes_part("candle") {
+        group.bench_function(BenchmarkId::new("candle", SHAPE), |b| {
+            b.iter(|| {
+                i += 1;
+                read(stock.step(batch(i)))
+            })
+        });
+    }
     group.finish();
 
     let mut group = criterion.benchmark_group("LeNet-5, one epoch of 469 steps");
@@ -44,19 +55,23 @@ fn training(criterion: &mut Criterion) {
         .sampling_mode(SamplingMode::Flat)
         .sample_size(10)
         .measurement_time(Duration::from_secs(5));
-    group.bench_function(BenchmarkId::new("ours", SHAPE), |b| {
-        b.iter(|| (0..STEPS).map(|i| read(ours.step(batch(i)))).sum::<f32>())
-    });
+    if takes_part("ours") {
+        group.bench_function(BenchmarkId::new("ours", SHAPE), |b| {
+            b.iter(|| (0..STEPS).map(|i| read(ours.step(batch(i)))).sum::<f32>())
+        });
+    }
     // An epoch of stock Candle takes half a minute, so its time is that of 10 steps times 46.9.
-    group.bench_function(BenchmarkId::new("candle", SHAPE), |b| {
-        b.iter_custom(|iterations| {
-            let start = std::time::Instant::now();
-            for i in 0..10 * iterations as usize {
-                read(stock.step(batch(i)));
-            }
-            start.elapsed().mul_f64(STEPS as f64 / 10.0)
-        })
-    });
+    if takes_part("candle") {
+        group.bench_function(BenchmarkId::new("candle", SHAPE), |b| {
+            b.iter_custom(|iterations| {
+                let start = std::time::Instant::now();
+                for i in 0..10 * iterations as usize {
+                    read(stock.step(batch(i)));
+                }
+                start.elapsed().mul_f64(STEPS as f64 / 10.0)
+            })
+        });
+    }
     group.finish();
 }
 
