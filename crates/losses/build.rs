@@ -12,9 +12,11 @@ fn kernels() {
     // The headers are no sources of their own, so cudaforge has to be told of them.
     let headers = [
         "src/cross_entropy/team_reduce.cuh",
+        "src/cuda_kernel/class_indices.cuh",
         "src/cuda_kernel/element.cuh",
         "src/cuda_kernel/levels.cuh",
         "src/cuda_kernel/reduce.cuh",
+        "src/cuda_kernel/row_totals.cuh",
         "src/pointwise/pointwise.cuh",
     ];
     cudaforge::KernelBuilder::new()

@@ -72,10 +72,12 @@
 //!
 //! # Devices and features
 //!
-//! The fused ops run on the CPU and, with the feature `cuda`, on NVIDIA GPUs; [`nll()`] takes its composed form there. The
-//! feature needs nvcc and CUDA's headers and libraries at build time. On other devices the fused ops return Candle's error that
-//! there is no implementation; [`CrossEntropy::composed`] runs wherever Candle does. The CUDA kernels are tested on an emulated
-//! driver, and have not run on a GPU yet.
+//! The fused ops run on the CPU and, with the feature `cuda`, on NVIDIA GPUs. The feature needs nvcc and CUDA's headers and
+//! libraries at build time. Forward and backward do not wait for a GPU: targets out of range give NaN there unless
+//! [`CrossEntropy::validate_targets`] or [`Nll::validate_targets`] asks for the error. On other devices the fused ops return
+//! Candle's error that there is no implementation, or take the composed form where they say so;
+//! [`CrossEntropy::composed`] runs wherever Candle does. The CUDA kernels are tested on an emulated driver, and have not run on
+//! a GPU yet.
 //!
 //! # Versions
 //!

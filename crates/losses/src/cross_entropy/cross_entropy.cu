@@ -18,14 +18,16 @@
 //            each; two blocks and more share a multiprocessor, so that one loads while another reduces.
 // Everything else, *_general: teams of `size` threads of a block of 256, one element a load. Where classes are adjacent in memory so
 // are the threads of a team; where rows are, threads of the same rank are, and loads of a warp stay adjacent in both.
-// Sums over rows: `totals` adds chunks in f64 in a fixed order, `conclude` the chunks. No atomics, and the geometry depends on the
+// Sums over rows: `totals` adds chunks in f64 in a fixed order, `row_totals.cu` the chunks. No atomics, and the geometry depends on the
 // problem alone, so the bits do not depend on the run or the size of the GPU.
 //
 // A target that is neither a class nor ignored gives loss NaN and gradient 0; no memory is reached by its value.
 
+#include "../cuda_kernel/class_indices.cuh"
 #include "../cuda_kernel/element.cuh"
 #include "../cuda_kernel/levels.cuh"
 #include "../cuda_kernel/reduce.cuh"
+#include "../cuda_kernel/row_totals.cuh"
 #include "team_reduce.cuh"
 
 // What a pass computes.
@@ -36,38 +38,11 @@ enum Pass {
   TARGET_GRADIENT,  // the gradient with respect to probabilities, from what FORWARD kept
 };
 
-// Types of targets, as the launch numbers them.
-enum TargetType : uint32_t { U8, U32, I16, I32, I64, PROBABILITIES };
-
-// Targets that are no class.
-constexpr int64_t IGNORED = -1, INVALID = -2;
+// The type of targets that are probabilities.
+constexpr uint32_t PROBABILITIES = NO_INDICES;
 
 // No class at all.
 constexpr uint32_t NONE = 0xffffffffu;
-
-// The class indices.
-struct Indices {
-  const void* data;
-  uint32_t type;
-  uint32_t classes;
-  uint32_t has_ignore;
-  int64_t ignore;
-
-  // The class at an offset, IGNORED or INVALID; 0 for probabilities, which take no part in that.
-  __device__ __forceinline__ int64_t at(const uint64_t offset) const {
-    int64_t y = 0;
-    switch (type) {
-      case U8: y = static_cast<const uint8_t*>(data)[offset]; break;
-      case U32: y = static_cast<const uint32_t*>(data)[offset]; break;
-      case I16: y = static_cast<const int16_t*>(data)[offset]; break;
-      case I32: y = static_cast<const int32_t*>(data)[offset]; break;
-      case I64: y = static_cast<const int64_t*>(data)[offset]; break;
-      default: return 0;
-    }
-    if (has_ignore && y == ignore) return IGNORED;
-    return y >= 0 && y < (int64_t)classes ? y : INVALID;
-  }
-};
 
 // The options, in the type that is computed in.
 template <class A>
@@ -571,40 +546,11 @@ static __device__ __forceinline__ void general(const Run<E>& run, const Layouts&
   }
 }
 
-// Sums over rows: loss, weight of the rows that count, rows that count and whose argmax is the target, and the least row whose target is
-// invalid (infinity: none).
-struct Totals {
-  double loss, weight, correct, invalid;
-};
-static __device__ __forceinline__ Totals operator+(const Totals& a, const Totals& b) {
-  return {a.loss + b.loss, a.weight + b.weight, a.correct + b.correct, fmin(a.invalid, b.invalid)};
-}
-constexpr Totals NOTHING = {0.0, 0.0, 0.0, INFINITY};
-constexpr uint32_t TOTALS_THREADS = 256;
-
-// Adds up a block's totals; thread 0 has the result.
-static __device__ __forceinline__ Totals block_totals(const Totals& own) {
-  __shared__ Totals shared[TOTALS_THREADS];
-  return team_reduce(own, shared, TOTALS_THREADS, threadIdx.x, 1, Add());
-}
-
-// Writes the loss, and the sum of losses, the divisor, the number correct and the first invalid row.
-template <class A>
-static __device__ __forceinline__ void finish(const Totals& sum, const uint32_t by_weight, const double divisor, const double of_nothing,
-                                              A* loss, double* totals) {
-  const double by = by_weight ? sum.weight : divisor;
-  if (loss) *loss = (A)(by == 0.0 ? of_nothing : sum.loss / by);
-  totals[0] = sum.loss;
-  totals[1] = by;
-  totals[2] = sum.correct;
-  totals[3] = sum.invalid;
-}
-
+// Adds up losses and what else there is of the rows.
 template <class A>
 static __device__ __forceinline__ void add_rows(const A* losses, const uint32_t* argmax, const Indices& target, const uint64_t inner,
                                                 const uint64_t (&strides)[1][2], const uint64_t* levels, const uint32_t level_count,
-                                                const A* weights, const uint64_t rows, double* partial, const uint32_t by_weight,
-                                                const double divisor, const double of_nothing, A* loss, double* totals) {
+                                                const A* weights, const uint64_t rows, double* partial, const Ending<A>& end) {
   Totals own = NOTHING;
   for (uint64_t row = (uint64_t)blockIdx.x * TOTALS_THREADS + threadIdx.x; row < rows; row += (uint64_t)gridDim.x * TOTALS_THREADS) {
     if (losses) own.loss += losses[row];
@@ -622,20 +568,10 @@ static __device__ __forceinline__ void add_rows(const A* losses, const uint32_t*
       own.invalid = fmin(own.invalid, (double)row);
     }
   }
-  const Totals sum = block_totals(own);
-  if (threadIdx.x != 0) return;
-  if (gridDim.x == 1) {
-    finish(sum, by_weight, divisor, of_nothing, loss, totals);
-  } else {
-    double* out = partial + 4 * (uint64_t)blockIdx.x;
-    out[0] = sum.loss;
-    out[1] = sum.weight;
-    out[2] = sum.correct;
-    out[3] = sum.invalid;
-  }
+  leave(own, partial, end);
 }
 
-// Rows to totals. Grid: up to 1024 blocks. Block: TOTALS_THREADS. One block concludes by itself; more of them leave 4 numbers each in `partial`.
+// Rows to totals. Grid: up to 1024 blocks. Block: TOTALS_THREADS.
 #define TOTALS_KERNELS(A, SUFFIX)                                                                                                           \
   extern "C" __global__ void __launch_bounds__(TOTALS_THREADS) cross_entropy_totals_##SUFFIX(                                              \
       const A* losses, const uint32_t* argmax, const void* targets, const uint32_t target_type, const uint32_t classes,                    \
@@ -644,20 +580,8 @@ static __device__ __forceinline__ void add_rows(const A* losses, const uint32_t*
       const uint32_t by_weight, const double divisor, const double of_nothing, A* loss, double* totals) {                                  \
     const Indices target = {targets, target_type, classes, has_ignore, ignore};                                                            \
     const uint64_t strides[1][2] = {{target_outer, target_inner}};                                                                         \
-    add_rows(losses, argmax, target, inner, strides, levels, level_count, weights, rows, partial, by_weight, divisor, of_nothing, loss,    \
-             totals);                                                                                                                      \
-  }                                                                                                                                        \
-  /* The partial totals of `count` blocks to totals. Grid: one block. Block: TOTALS_THREADS. */                                            \
-  extern "C" __global__ void __launch_bounds__(TOTALS_THREADS) cross_entropy_conclude_##SUFFIX(                                            \
-      const double* partial, const uint32_t count, const uint32_t by_weight, const double divisor, const double of_nothing, A* loss,       \
-      double* totals) {                                                                                                                    \
-    Totals own = NOTHING;                                                                                                                  \
-    for (uint32_t i = threadIdx.x; i < count; i += TOTALS_THREADS) {                                                                       \
-      const double* part = partial + 4 * (uint64_t)i;                                                                                      \
-      own = own + Totals{part[0], part[1], part[2], part[3]};                                                                              \
-    }                                                                                                                                      \
-    const Totals sum = block_totals(own);                                                                                                  \
-    if (threadIdx.x == 0) finish(sum, by_weight, divisor, of_nothing, loss, totals);                                                       \
+    const Ending<A> end = {by_weight, divisor, of_nothing, loss, totals};                                                                  \
+    add_rows(losses, argmax, target, inner, strides, levels, level_count, weights, rows, partial, end);                                    \
   }
 
 TOTALS_KERNELS(float, f32)

@@ -1,17 +1,19 @@
-//! The loss out of tensor ops: the oracle of the fused form, and what runs off the CPU.
+//! The loss out of tensor ops: the oracle of the fused form, and what runs where that has no kernels.
 
-use super::plan::Plan;
+use super::counted::Counted;
 use crate::pointwise::composed::widen;
 use candle_core::{Result, Tensor};
 
-pub(super) fn nll(plan: &Plan, log_probabilities: &Tensor) -> Result<Tensor> {
+pub(super) fn nll(counted: &Counted, log_probabilities: &Tensor) -> Result<Tensor> {
+    let plan = &counted.plan;
     let x = widen(log_probabilities)?;
     let device = x.device();
     let rows = |values: Vec<f64>| Tensor::from_vec(values, &plan.rows, device)?.to_dtype(x.dtype());
     let factors = rows(
-        plan.classes
+        counted
+            .classes
             .iter()
-            .map(|class| class.map_or(0.0, |c| -plan.weight(c)))
+            .map(|class| class.map_or(0.0, |c| -counted.weight(c)))
             .collect(),
     )?;
     if plan.rows.elem_count() == 0 {
@@ -20,16 +22,16 @@ pub(super) fn nll(plan: &Plan, log_probabilities: &Tensor) -> Result<Tensor> {
             1 => x.narrow(1, 0, x.dim(1)?.min(1))?.reshape(&plan.rows)?,
             _ => x,
         };
-        return finish(plan, loss);
+        return finish(counted, loss);
     }
     // Ignored rows read class 0, and what they read is not used, not even as a factor of 0: it may be NaN.
-    let counts: Vec<u8> = plan
+    let counts: Vec<u8> = counted
         .classes
         .iter()
         .map(|class| u8::from(class.is_some()))
         .collect();
     let counts = Tensor::from_vec(counts, &plan.rows, device)?;
-    let indices: Vec<u32> = plan
+    let indices: Vec<u32> = counted
         .classes
         .iter()
         .map(|class| class.unwrap_or(0) as u32)
@@ -40,14 +42,15 @@ pub(super) fn nll(plan: &Plan, log_probabilities: &Tensor) -> Result<Tensor> {
         .gather(&indices, plan.class_axis)?
         .squeeze(plan.class_axis)?;
     let picked = counts.where_cond(&picked, &picked.zeros_like()?)?;
-    finish(plan, picked.mul(&factors)?)
+    finish(counted, picked.mul(&factors)?)
 }
 
-fn finish(plan: &Plan, loss: Tensor) -> Result<Tensor> {
+fn finish(counted: &Counted, loss: Tensor) -> Result<Tensor> {
+    let plan = &counted.plan;
     if !plan.reduced {
         return Ok(loss);
     }
-    if plan.divisor == 0.0 {
+    if counted.divisor == 0.0 {
         // All factors are 0, or cancel: keep the way back to the input, with gradient 0.
         let zero = loss.zeros_like()?;
         let zero = if loss.elem_count() == 0 {
@@ -57,5 +60,5 @@ fn finish(plan: &Plan, loss: Tensor) -> Result<Tensor> {
         };
         return zero.sum_all()?.affine(1.0, plan.on_empty_value());
     }
-    loss.sum_all()?.affine(1.0 / plan.divisor, 0.0)
+    loss.sum_all()?.affine(1.0 / counted.divisor, 0.0)
 }

@@ -1,14 +1,19 @@
 //! Negative log-likelihood of log-probabilities: cross entropy without its log-softmax.
 
 mod composed;
+mod counted;
+#[cfg(feature = "cuda")]
+mod cuda_kernel;
 mod fused;
 mod plan;
 #[cfg(test)]
 mod tests;
 
+use crate::pointwise::has_kernels;
 use crate::{EmptyPolicy, Reduction};
 use candle_core::{Result, Tensor};
-use fused::Pick;
+use counted::Counted;
+use fused::{Call, Pick};
 use plan::Plan;
 
 /// Negative log-likelihood with its default options; see [`Nll`].
@@ -52,6 +57,8 @@ pub struct Nll {
     ignore_index: Option<i64>,
     reduction: Reduction,
     on_empty: EmptyPolicy,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    validate_targets: bool,
 }
 
 impl Nll {
@@ -85,25 +92,36 @@ impl Nll {
         self
     }
 
-    /// The loss: a scalar, or the targets' shape without reduction. Off the CPU this is [`composed`](Self::composed).
+    /// Whether targets out of range are an error on CUDA, where the check has to wait for the device. Elsewhere they
+    /// always are. Without it, such a row has loss NaN and gradient 0 there and does not count in the mean's divisor.
+    pub fn validate_targets(mut self, validate: bool) -> Self {
+        self.validate_targets = validate;
+        self
+    }
+
+    /// The loss: a scalar, or the targets' shape without reduction. A fused op on the CPU and, with the feature `cuda`,
+    /// on NVIDIA GPUs, where nothing waits for the device unless [`validate_targets`](Self::validate_targets) asks for it;
+    /// on other devices this is [`composed`](Self::composed).
+    ///
+    /// # Errors
+    ///
+    /// If shapes, dtypes or devices do not fit, or a target is neither a class nor the ignored index (on CUDA where
+    /// [`validate_targets`](Self::validate_targets) asks for it).
+    pub fn forward(&self, log_probabilities: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        if !has_kernels(log_probabilities.device()) {
+            return self.composed(log_probabilities, targets);
+        }
+        let plan = Plan::new(self, log_probabilities, targets)?;
+        log_probabilities.apply_op1(Pick::loss(Call::new(plan, targets)?))
+    }
+
+    /// The same out of tensor ops, with candle's autograd. Reads the targets on the host.
     ///
     /// # Errors
     ///
     /// If shapes, dtypes or devices do not fit, or a target is neither a class nor the ignored index.
-    pub fn forward(&self, log_probabilities: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        let plan = Plan::new(self, log_probabilities, targets)?;
-        if log_probabilities.device().is_cpu() {
-            log_probabilities.apply_op1(Pick::loss(plan))
-        } else {
-            composed::nll(&plan, log_probabilities)
-        }
-    }
-
-    /// The same out of tensor ops, with candle's autograd.
     pub fn composed(&self, log_probabilities: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        composed::nll(
-            &Plan::new(self, log_probabilities, targets)?,
-            log_probabilities,
-        )
+        let plan = Plan::new(self, log_probabilities, targets)?;
+        composed::nll(&Counted::new(plan, targets)?, log_probabilities)
     }
 }

@@ -1,4 +1,4 @@
-//! The arguments of a call, checked, and the rows that count.
+//! The arguments of a call, checked.
 
 use super::Nll;
 use crate::pointwise::error::BadArgument;
@@ -12,84 +12,50 @@ use candle_core::{DType, Error, Result, Shape, Tensor};
      correct it or name it as ignore_index",
     classes - 1
 )]
-struct TargetOutOfRange {
-    row: usize,
-    value: i64,
-    classes: usize,
+pub(super) struct TargetOutOfRange {
+    /// In the targets' row-major order.
+    pub(super) row: usize,
+    pub(super) value: i64,
+    pub(super) classes: usize,
 }
 
-/// What a call comes down to.
-#[derive(Debug)]
+impl From<TargetOutOfRange> for Error {
+    fn from(error: TargetOutOfRange) -> Self {
+        Self::wrap(error)
+    }
+}
+
+/// What a call comes down to, whatever its targets are.
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
+    pub(super) options: Nll,
     /// The log-probabilities' shape, and the class axis in it.
     pub(super) shape: Shape,
     pub(super) class_axis: usize,
+    pub(super) classes: usize,
     pub(super) dtype: DType,
     /// The targets' shape: that of the loss without reduction.
     pub(super) rows: Shape,
-    /// The class of each row, in the targets' row-major order; none where the row does not count.
-    pub(super) classes: Vec<Option<usize>>,
-    /// The class weights.
-    pub(super) weight: Option<Vec<f64>>,
     pub(super) reduced: bool,
-    /// What the sum is divided by; 0 for the mean over nothing.
-    pub(super) divisor: f64,
-    on_empty: EmptyPolicy,
 }
 
 impl Plan {
+    /// # Errors
+    /// Where the arguments do not fit each other, by their name. The targets are not read.
     pub(super) fn new(options: &Nll, input: &Tensor, targets: &Tensor) -> Result<Self> {
-        let classes = check(options, input, targets)?;
-        let class_axis = usize::from(input.rank() > 1);
-        let targets_i64 = targets.to_dtype(DType::I64)?.flatten_all()?;
-        let classes: Vec<Option<usize>> = (targets_i64.to_vec1::<i64>()?.into_iter().enumerate())
-            .map(|(row, value)| {
-                if options.ignore_index == Some(value) {
-                    return Ok(None);
-                }
-                match usize::try_from(value) {
-                    Ok(class) if class < classes => Ok(Some(class)),
-                    _ => Err(Error::wrap(TargetOutOfRange {
-                        row,
-                        value,
-                        classes,
-                    })),
-                }
-            })
-            .collect::<Result<_>>()?;
-        let weight = match &options.weight {
-            Some(weight) => {
-                let wide = weight.to_device(&candle_core::Device::Cpu)?;
-                Some(wide.to_dtype(DType::F64)?.to_vec1::<f64>()?)
-            }
-            None => None,
-        };
-        let counted = classes.iter().flatten();
-        let divisor = match (options.reduction, &weight) {
-            (Reduction::Sum | Reduction::None, _) => 1.0,
-            (Reduction::Mean, None) => counted.count() as f64,
-            (Reduction::Mean, Some(weight)) => counted.map(|&class| weight[class]).sum(),
-        };
         Ok(Self {
+            classes: check(options, input, targets)?,
+            options: options.clone(),
             shape: input.shape().clone(),
-            class_axis,
+            class_axis: usize::from(input.rank() > 1),
             dtype: input.dtype(),
             rows: targets.shape().clone(),
-            classes,
-            weight,
             reduced: options.reduction != Reduction::None,
-            divisor,
-            on_empty: options.on_empty,
         })
     }
 
-    /// The weight of a row that counts.
-    pub(super) fn weight(&self, class: usize) -> f64 {
-        self.weight.as_ref().map_or(1.0, |weight| weight[class])
-    }
-
     pub(super) fn on_empty_value(&self) -> f64 {
-        match self.on_empty {
+        match self.options.on_empty {
             EmptyPolicy::Nan => f64::NAN,
             EmptyPolicy::Zero => 0.0,
         }

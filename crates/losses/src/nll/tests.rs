@@ -243,7 +243,7 @@ fn the_gradient_passes_a_gradient_on_to_its_upstream() {
     // As an op of its upstream, the gradient is linear: it returns what it is asked about, negated.
     let upstream: Var = var(&[4.0, 5.0], &[2], DType::F64);
     let plan = super::plan::Plan::new(&Nll::new().reduction(Reduction::None), &x, &y).unwrap();
-    let put = super::fused::Put(std::sync::Arc::new(plan));
+    let put = super::fused::Put(super::fused::Call::new(plan, &y).unwrap());
     let v = tensor(&[10.0, 20.0, 30.0, 40.0], &[2, 2], DType::F64);
     let asked = upstream
         .apply_op1(put)

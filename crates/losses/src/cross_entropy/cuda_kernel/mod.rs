@@ -5,7 +5,6 @@
 
 mod geometry;
 mod rows;
-mod targets;
 mod totals;
 
 use candle_core::backend::BackendStorage;
@@ -19,10 +18,10 @@ use super::cpu_kernel::Wants;
 use super::fused::{CrossEntropyOp, Divisor, Saved, not_here};
 use super::plan::{Plan, TargetKind};
 use crate::Reduction;
-use crate::cuda_kernel::{CudaElement, Module, filled_later, ptx};
+use crate::cuda_kernel::{CudaElement, Module, RowTotals, filled_later, ptx};
 use geometry::Layouts;
 use rows::{Gradient, Outputs, Pass, Rows, Upstream};
-use totals::Totals;
+use totals::{row_totals, validate};
 
 /// A tensor's memory and layout.
 pub(super) type Operand<'a> = (&'a CudaStorage, &'a Layout);
@@ -185,7 +184,7 @@ fn forward_of<E: CudaElement>(
     let weights = weights(plan)?;
     with_memory::<E::Compute, _>(weights.as_ref(), |weights| {
         let rows = Rows::<E>::new(plan, logits, target, weights)?;
-        targets::validate(&rows)?;
+        validate(&rows)?;
         let losses = if per_row { count } else { 1 };
         let appended = if wants.outputs { count } else { 0 };
         let values = filled_later::<E::Compute>(device, losses + 2 * appended)?;
@@ -227,7 +226,7 @@ fn forward_of<E: CudaElement>(
         } else {
             let losses = (!per_row).then_some(&loss_view);
             let loss = (!per_row).then(|| values.slice(..1));
-            Some(Totals::of(
+            Some(row_totals(
                 &rows,
                 losses,
                 argmax.as_ref(),
@@ -330,12 +329,12 @@ fn run_value_and_grad<E: CudaElement>(
     let weights = weights(plan)?;
     with_memory::<E::Compute, _>(weights.as_ref(), |weights| {
         let rows = Rows::<E>::new(plan, logits, target, weights)?;
-        targets::validate(&rows)?;
+        validate(&rows)?;
         let divisor = known_divisor(plan);
         // The gradient needs the divisor before the losses are known.
         let counted = match divisor {
             Some(_) => None,
-            None => Some(Totals::of(&rows, None, None, None, None)?),
+            None => Some(row_totals(&rows, None, None, None, None)?),
         };
         let losses = filled_later::<E::Compute>(device, count)?;
         rows.gradient(
@@ -348,7 +347,7 @@ fn run_value_and_grad<E: CudaElement>(
                 out,
                 layout: out_layout,
                 upstream: None,
-                totals: counted.as_ref().map(Totals::memory).as_ref(),
+                totals: counted.as_ref().map(RowTotals::memory).as_ref(),
                 divisor: divisor.unwrap_or(1.0),
             },
         )?;
@@ -356,7 +355,7 @@ fn run_value_and_grad<E: CudaElement>(
             return Ok(CudaStorage::wrap_cuda_slice(losses, device.clone()));
         }
         let loss = filled_later::<E::Compute>(device, 1)?;
-        Totals::of(
+        row_totals(
             &rows,
             Some(&losses.slice(..)),
             None,

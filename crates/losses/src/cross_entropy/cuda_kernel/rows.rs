@@ -1,16 +1,16 @@
 //! Launching a pass over rows.
 
 use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::CudaStorageSlice as Slice;
 use candle_core::cuda_backend::cudarc::driver::CudaView;
-use candle_core::{CudaDevice, DType, Layout, Result};
+use candle_core::{CudaDevice, DType, Error, Layout, Result};
 
 use super::geometry::{Form, Strides};
-use super::targets::Targets;
 use super::{Layouts, MODULE, Operand};
 use crate::Reduction;
 use crate::cross_entropy::error::bad;
 use crate::cross_entropy::plan::{Plan, TargetKind};
-use crate::cuda_kernel::{Argument, CudaElement};
+use crate::cuda_kernel::{Argument, ClassIndices, CudaElement};
 
 /// What a pass computes; `Pass` of the `.cu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,13 +126,28 @@ fn number(stride: usize) -> Argument<'static> {
     (stride as u64).into()
 }
 
+fn targets<'a>(kind: TargetKind, (storage, layout): Operand<'a>) -> Result<ClassIndices<'a>> {
+    let start = layout.start_offset();
+    let indices = match kind {
+        TargetKind::Indices => ClassIndices::new(storage, start),
+        TargetKind::Probabilities => match &storage.slice {
+            Slice::F32(slice) => Some(ClassIndices::none(slice.slice(start..))),
+            Slice::F64(slice) => Some(ClassIndices::none(slice.slice(start..))),
+            Slice::F16(slice) => Some(ClassIndices::none(slice.slice(start..))),
+            Slice::BF16(slice) => Some(ClassIndices::none(slice.slice(start..))),
+            _ => None,
+        },
+    };
+    indices.ok_or_else(|| Error::UnsupportedDTypeForOp(storage.dtype(), "cross_entropy").bt())
+}
+
 /// The rows of a call.
 pub(super) struct Rows<'a, E: CudaElement> {
     pub(super) plan: &'a Plan,
     logits: Operand<'a>,
     memory: CudaView<'a, E>,
     pub(super) target: Operand<'a>,
-    targets: Targets<'a>,
+    targets: ClassIndices<'a>,
     pub(super) weights: Option<&'a CudaView<'a, E::Compute>>,
 }
 
@@ -162,7 +177,7 @@ impl<'a, E: CudaElement> Rows<'a, E> {
                 .as_cuda_slice::<E>()?
                 .slice(logits.1.start_offset()..),
             target,
-            targets: Targets::new(target.0, target.1.start_offset())?,
+            targets: targets(plan.kind, target)?,
             weights,
         })
     }
@@ -171,12 +186,9 @@ impl<'a, E: CudaElement> Rows<'a, E> {
         self.logits.0.device()
     }
 
-    pub(super) fn target_memory(&self) -> Argument<'_> {
-        Argument::Pointer(&*self.targets.memory)
-    }
-
-    pub(super) fn target_code(&self) -> u32 {
-        self.targets.code
+    /// `targets` and `target_type`.
+    pub(super) fn target(&self) -> [Argument<'_>; 2] {
+        [self.targets.memory(), self.targets.code()]
     }
 
     pub(super) fn target_strides(&self) -> Strides {
@@ -244,11 +256,8 @@ impl<'a, E: CudaElement> Rows<'a, E> {
         };
 
         let others = upstream.and_then(|upstream| upstream.others.as_ref());
-        let mut arguments = vec![
-            (&self.memory).into(),
-            self.target_memory(),
-            self.target_code().into(),
-        ];
+        let mut arguments = vec![(&self.memory).into()];
+        arguments.extend(self.target());
         arguments.extend(self.ignore());
         arguments.extend([
             Argument::optional(self.weights),
