@@ -7,7 +7,7 @@ use candle_losses::{BinaryCrossEntropyWithLogits, Reduction};
 use crate::support::*;
 
 /// The same values with swapped strides and an offset, surrounded by NaN.
-fn awkward(t: &Tensor) -> Result<Tensor> {
+pub(crate) fn awkward(t: &Tensor) -> Result<Tensor> {
     let last = t.rank() - 1;
     let turned = t.transpose(0, last)?.contiguous()?;
     let frame = (turned.narrow(0, 0, 1)?.zeros_like()? + f64::NAN)?;

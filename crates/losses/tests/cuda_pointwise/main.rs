@@ -3,4 +3,5 @@
 
 mod agreement;
 mod edges;
+mod second_derivative;
 mod support;
