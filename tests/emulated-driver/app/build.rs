@@ -10,8 +10,12 @@ fn main() {
 fn kernels() {
     println!("cargo::rerun-if-changed=kernels");
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // Where `pointwise.cuh` lies, for a loss of our own: candle-losses tells the crates that depend on it.
+    let losses =
+        std::env::var("DEP_CANDLE_LOSSES_INCLUDE").expect("candle-losses tells its folder");
     cudaforge::KernelBuilder::new()
         .source_glob("kernels/*.cu")
+        .include_path(losses)
         .arg("-std=c++17")
         .arg("-O3")
         .build_ptx()

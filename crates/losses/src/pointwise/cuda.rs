@@ -79,7 +79,9 @@ impl CudaKernels {
         }
     }
 
-    /// The numbers that the struct in the `.cu` gets as `Constants`, such as a delta; those that are not given are 0.
+    /// The numbers that the struct in the `.cu` gets, such as a delta, if it can be made from them: by
+    /// `__device__ explicit Name(Constants constants)`, which reads `constants.at[0]` to `constants.at[3]`. Those that are not
+    /// given are 0.
     ///
     /// # Panics
     ///

@@ -11,20 +11,21 @@
 mod candle_ops;
 mod compare;
 mod control_kernels;
+mod own_loss;
 mod sample_kernels;
 mod training;
 
 use candle_core::{Device, Result};
 use std::process::ExitCode;
 
-/// The kernels as PTX: `SAMPLE` and `CONTROLS`.
+/// The kernels as PTX: `SAMPLE`, `CONTROLS` and `LOG_COSH`.
 #[expect(unreachable_pub, reason = "cudaforge writes `pub`")]
 mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 }
 
 const HELP: &str = "\
-Usage: emulated-app ops | sample | train | control NAME
+Usage: emulated-app ops | sample | own-loss | train | control NAME
 
 Runs on the emulated driver. Nothing that it prints is evidence of a real GPU.
 ";
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let run = match arguments[..] {
         ["ops"] => candle_ops::run,
         ["sample"] => sample_kernels::run,
+        ["own-loss"] => own_loss::run,
         ["train"] => training::run,
         ["control", name] => return finish(on_device(|device| control_kernels::run(device, name))),
         _ => {

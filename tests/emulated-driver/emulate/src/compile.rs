@@ -194,6 +194,7 @@ fn preprocess_arguments(toolkit: &Toolkit, kernels: &Kernels, checks: Checks) ->
         arguments.push("-I".into());
         arguments.push(folder.into());
     };
+    kernels.includes.iter().for_each(|folder| include(folder));
     include(&device);
     include(&toolkit.include);
     include(&toolkit.include.join("cccl"));

@@ -39,6 +39,8 @@ pub struct Kernels {
     pub file: PathBuf,
     /// Macros to define, as `NAME` or `NAME=VALUE`.
     pub defines: Vec<String>,
+    /// Folders to search for headers, before CUDA's.
+    pub includes: Vec<PathBuf>,
     /// The barrier to leave out, by its position in [`Emulator::barriers`].
     pub without_barrier: Option<usize>,
 }
@@ -49,6 +51,7 @@ impl Kernels {
         Self {
             file: file.into(),
             defines: Vec::new(),
+            includes: Vec::new(),
             without_barrier: None,
         }
     }
@@ -57,6 +60,13 @@ impl Kernels {
     #[must_use]
     pub fn without_barrier(mut self, index: usize) -> Self {
         self.without_barrier = Some(index);
+        self
+    }
+
+    /// The same kernels with a folder to search for headers.
+    #[must_use]
+    pub fn include(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.includes.push(folder.into());
         self
     }
 

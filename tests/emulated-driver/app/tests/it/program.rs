@@ -31,11 +31,15 @@ fn folder(checks: Checks) -> &'static Path {
         Checks::Off => &PLAIN,
     };
     let build = || {
-        let own = ["sample.cu", "controls.cu"].map(kernels);
+        let losses = emulate::workspace_root().join("crates/losses/src");
+        let own = ["sample.cu", "controls.cu", "log_cosh.cu"].map(kernels);
+        // What adds up the parts of a pointwise loss's sum is candle-losses' own.
+        let total = losses.join("pointwise/pointwise_total.cu");
         let all: Vec<_> = emulate::candle_kernels()?
             .into_iter()
             .chain(own)
-            .map(Kernels::of)
+            .chain([total])
+            .map(|file| Kernels::of(file).include(&losses))
             .collect();
         emulator().build(&all, checks)
     };

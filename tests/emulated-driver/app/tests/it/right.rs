@@ -23,6 +23,11 @@ fn sample_kernels_agree_with_plain_rust() {
 }
 
 #[test]
+fn a_loss_of_one_s_own_agrees_with_the_cpu() {
+    in_every_order("own-loss");
+}
+
+#[test]
 fn ten_training_steps_equal_the_cpu() {
     in_every_order("train");
 }
