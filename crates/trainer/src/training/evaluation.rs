@@ -33,11 +33,25 @@ pub fn evaluate(
         }
         Ok(Some(confusion))
     };
+    let merge = |a: Option<Confusion>, b: Option<Confusion>| a.zip(b).map(|(a, b)| a.merged(b));
+    let buffer = || BatchBuffer::new(model.device());
+    if !model.device().is_cpu() {
+        // All on this thread: Candle gives each a stream of its own on a GPU, and nothing orders them after the one that wrote
+        // the weights.
+        let mut buffer = buffer();
+        return (order.chunks(BATCH)).try_fold(
+            Some(Confusion::default()),
+            |sum, indices| match sum {
+                Some(_) => Ok(merge(sum, batch(&mut buffer, indices)?)),
+                None => Ok(None),
+            },
+        );
+    }
     // Batches side by side, each by one thread; counts are the same in any order.
     order
         .par_chunks(BATCH)
-        .map_init(|| BatchBuffer::new(model.device()), batch)
-        .try_reduce_with(|a, b| Ok(a.zip(b).map(|(a, b)| a.merged(b))))
+        .map_init(buffer, batch)
+        .try_reduce_with(|a, b| Ok(merge(a, b)))
         .unwrap_or_else(|| Ok(Some(Confusion::default())))
 }
 

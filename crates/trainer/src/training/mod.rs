@@ -171,15 +171,20 @@ impl<'a> Training<'a> {
             }
             let size = parts::part_size(indices.len(), &device);
             buffers.resize_with(indices.len().div_ceil(size), || BatchBuffer::new(&device));
-            let parts: Vec<Part> = buffers
-                .par_iter_mut()
-                .zip(indices.par_chunks(size))
-                .map(|(buffer, part)| {
-                    Part::run(&self.model, self.config.loss, indices.len(), || {
-                        buffer.fill(&self.data.train, part)
-                    })
+            let run = |(buffer, part): (&mut BatchBuffer, &[u32])| {
+                Part::run(&self.model, self.config.loss, indices.len(), || {
+                    buffer.fill(&self.data.train, part)
                 })
-                .collect::<candle_core::Result<_>>()?;
+            };
+            let parts: Vec<Part> = if device.is_cpu() {
+                let parts = buffers.par_iter_mut().zip(indices.par_chunks(size));
+                parts.map(run).collect::<candle_core::Result<_>>()?
+            } else {
+                // All on this thread: Candle gives each a stream of its own on a GPU, and nothing orders that of the gradients
+                // before the optimizer's.
+                let parts = buffers.iter_mut().zip(indices.chunks(size));
+                parts.map(run).collect::<candle_core::Result<_>>()?
+            };
             for part in &parts {
                 loss_sum.add(&part.loss, part.samples)?;
             }

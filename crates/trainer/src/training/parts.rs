@@ -85,16 +85,19 @@ pub fn gradients(
 ) -> Result<(Tensor, Vec<GradStore>)> {
     let samples = labels.dim(0)?;
     let size = part_size(samples, model.device());
-    let parts = (0..samples)
-        .into_par_iter()
-        .step_by(size)
-        .map(|start| {
-            let len = size.min(samples - start);
-            Part::run(model, loss, samples, || {
-                Ok((images.narrow(0, start, len)?, labels.narrow(0, start, len)?))
-            })
+    let run = |start| {
+        let len = size.min(samples - start);
+        Part::run(model, loss, samples, || {
+            Ok((images.narrow(0, start, len)?, labels.narrow(0, start, len)?))
         })
-        .collect::<Result<Vec<_>>>()?;
+    };
+    let parts: Vec<Part> = if model.device().is_cpu() {
+        let starts = (0..samples).into_par_iter().step_by(size);
+        starts.map(run).collect::<Result<_>>()?
+    } else {
+        // On this thread: Candle gives each a stream of its own on a GPU.
+        (0..samples).step_by(size).map(run).collect::<Result<_>>()?
+    };
     let share = |part: &Part| {
         part.loss
             .detach()

@@ -1,5 +1,7 @@
 //! LeNet-5 trained on CUDA against the CPU. It needs a CUDA device, or the emulated driver in `tests/emulated-driver`.
 
+mod runs;
+
 use candle_core::{DType, Device, Tensor};
 use candle_losses::cross_entropy;
 use lenet5::{Forward, LeNet5};

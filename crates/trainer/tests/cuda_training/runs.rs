@@ -1,0 +1,125 @@
+//! Whole runs on CUDA: steps, both accuracies, checkpoints, and the same bits after a resumption.
+
+use candle_core::{Device, Tensor};
+use fashion_mnist::{FashionMnist, Split};
+use lenet5::LeNet5;
+use trainer::checkpoint;
+use trainer::config::{LossKind, TrainConfig, Versions};
+use trainer::errors::Result;
+use trainer::metrics::EpochMetrics;
+use trainer::run_dir::RunDir;
+use trainer::training::{Training, evaluate};
+
+/// Classes that differ in where the image is bright.
+fn small_data() -> FashionMnist {
+    let split = |n: usize, salt: usize| {
+        let labels: Vec<u8> = (0..n).map(|i| (i * 7 % 10) as u8).collect();
+        let images: Vec<u8> = (0..n * 784)
+            .map(|at| {
+                let (image, pixel) = (at / 784, at % 784);
+                let bright = pixel / 79 == usize::from(labels[image]);
+                (at * 31 + salt) as u8 / 4 + if bright { 150 } else { 0 }
+            })
+            .collect();
+        Split::from_raw(&images, labels).expect("well-formed")
+    };
+    FashionMnist {
+        train: split(20, 1),
+        test: split(7, 2),
+    }
+}
+
+fn config(epochs: usize, loss: LossKind) -> TrainConfig {
+    TrainConfig {
+        epochs,
+        batch_size: 8,
+        lr: 1e-3,
+        loss,
+        seed: 3,
+        limit_batches: None,
+        dtype: "f32".into(),
+        forward: String::new(),
+        device: String::new(),
+        threads: 1,
+        isa: String::new(),
+        data: "made up".into(),
+        versions: Versions::current(),
+    }
+}
+
+/// Trains in a folder of its own, stopped after the first epoch and resumed where `resumed` says so. Returns the metrics, the
+/// final weights' file and the checkpoint's.
+fn train(
+    loss: LossKind,
+    device: &Device,
+    resumed: bool,
+) -> Result<(Vec<EpochMetrics>, Vec<u8>, Vec<u8>)> {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (data, whole) = (small_data(), config(2, loss));
+    let run = RunDir::open(folder.path())?;
+    let epochs = if resumed {
+        Training::start(&config(1, loss), &data, &run, device)?.run()?;
+        Training::resume(&whole, &data, &run, device)?.run()?
+    } else {
+        Training::start(&whole, &data, &run, device)?.run()?
+    };
+    let read = |path| std::fs::read(path).expect("the run left it");
+    Ok((epochs, read(run.weights()), read(run.checkpoint())))
+}
+
+#[test]
+fn a_run_learns_as_on_the_cpu_and_a_resumed_one_ends_with_the_same_bits() -> Result<()> {
+    let cuda = Device::new_cuda(0)?;
+    for loss in LossKind::ALL {
+        let (wanted, ..) = train(loss, &Device::Cpu, false)?;
+        let (found, weights, checkpoint) = train(loss, &cuda, false)?;
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert!(
+                (found.loss - wanted.loss).abs() < 1e-4,
+                "{loss:?}: {found:?}, {wanted:?}"
+            );
+        }
+        let (again, same_weights, same_checkpoint) = train(loss, &cuda, true)?;
+        assert!(
+            weights == same_weights && checkpoint == same_checkpoint,
+            "{loss:?}"
+        );
+        let losses = |epochs: &[EpochMetrics]| epochs.iter().map(|m| m.loss).collect::<Vec<_>>();
+        assert_eq!(losses(&again), losses(&found), "{loss:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_of_either_device_is_the_other_s_too_and_classifies_alike() -> Result<()> {
+    let cuda = Device::new_cuda(0)?;
+    let (data, config) = (small_data(), config(1, LossKind::default()));
+    for (from, to) in [(&cuda, &Device::Cpu), (&Device::Cpu, &cuda)] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let run = RunDir::open(folder.path())?;
+        Training::start(&config, &data, &run, from)?.run()?;
+        let here = checkpoint::load(&run.checkpoint(), from)?;
+        let there = checkpoint::load(&run.checkpoint(), to)?;
+        let images = |device: &Device| -> Result<Tensor> {
+            let indices: Vec<u32> = (0..7).collect();
+            Ok(data
+                .test
+                .batch(&indices, candle_core::DType::F32, device)?
+                .0)
+        };
+        let logits = |model: &LeNet5| -> Result<Vec<f32>> {
+            let logits = model.infer(&images(model.device())?)?;
+            Ok(logits.flatten_all()?.to_vec1()?)
+        };
+        let pairs = logits(&here.model)?.into_iter().zip(logits(&there.model)?);
+        for (a, b) in pairs {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+        let accuracy = |model: &LeNet5| -> Result<f64> {
+            let confusion = evaluate(model, &data.test, || false)?;
+            Ok(confusion.expect("nothing stopped it").accuracy())
+        };
+        assert_eq!(accuracy(&here.model)?, accuracy(&there.model)?);
+    }
+    Ok(())
+}
