@@ -147,7 +147,7 @@ fn gradients_pass_gradcheck_on_cuda() -> Result<()> {
             };
             let report = GradCheck::new().check(
                 |v: &[Tensor]| (case.run)(&setup, &v[0], &t)?.flatten_all(),
-                &[x.clone()],
+                std::slice::from_ref(&x),
             )?;
             report
                 .into_result()
