@@ -93,7 +93,7 @@ const STEPS: [Step; 12] = [
     },
     Step {
         name: "cuda-features",
-        proves: "every published crate builds with the feature cuda alone",
+        proves: "the feature cuda of every published crate names all that it needs",
         run: features::check_cuda,
     },
     Step {
