@@ -254,25 +254,33 @@ const ONE_AFTER_THE_OTHER: &str = "for test; do \"$test\" --quiet || exit; done"
 
 fn mutants(setup: &Setup) -> Result<(), Failure> {
     let tests = setup.build.cuda_tests()?;
-    for file in kernels::kernel_files()? {
+    // The files of a crate together: its tests then run once with every barrier in place, and mutants on all cores.
+    let mut files = kernels::kernel_files()?;
+    while let Some(first) = files.first() {
         let of_its_crate: Vec<_> = tests
             .iter()
-            .filter(|test| file.starts_with(&test.package))
+            .filter(|test| first.starts_with(&test.package))
             .collect();
-        let Some(first) = of_its_crate.first() else {
+        let Some(package) = of_its_crate.first().map(|test| &test.package) else {
             return Err(Failure::check(format!(
                 "{} is tested by no integration test whose name begins with cuda",
-                shown(&file)
+                shown(first)
             )));
         };
-        exit::note(&format!("-- {} under the tests of its crate", shown(&file)));
+        let (here, elsewhere) = files
+            .into_iter()
+            .partition(|file| file.starts_with(package));
+        let here: Vec<PathBuf> = here;
+        files = elsewhere;
+        let what = format!("the kernels of {}", shown(package));
+        exit::note(&format!("-- {what} under its tests"));
         let mut command = setup.emulate(&["mutants"]);
         command
-            .arg(&file)
+            .args(here)
             .args(["--", "sh", "-c", ONE_AFTER_THE_OTHER, "sh"])
             .args(of_its_crate.iter().map(|test| &test.path))
-            .current_dir(&first.package);
-        expect_success(&mut command, &format!("the mutants of {}", shown(&file)))?;
+            .current_dir(package);
+        expect_success(&mut command, &format!("the mutants of {what}"))?;
     }
     Ok(())
 }
