@@ -1,4 +1,4 @@
-//! Combinations of features, each compiled: what a crate needs has to be named by the feature that needs it.
+//! Combinations of features, each compiled or, with CUDA, resolved: what a crate needs has to be named by the feature that needs it.
 
 use crate::ci::{PUBLISHED, succeed};
 use crate::exit::{self, Failure};

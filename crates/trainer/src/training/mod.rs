@@ -16,7 +16,6 @@ mod timing;
 use candle_core::{DType, Device};
 use fashion_mnist::{FashionMnist, Split, shuffle};
 use lenet5::LeNet5;
-use rayon::prelude::*;
 
 use crate::checkpoint::{self, Checkpoint, Progress};
 use crate::config::TrainConfig;
@@ -171,20 +170,12 @@ impl<'a> Training<'a> {
             }
             let size = parts::part_size(indices.len(), &device);
             buffers.resize_with(indices.len().div_ceil(size), || BatchBuffer::new(&device));
-            let run = |(buffer, part): (&mut BatchBuffer, &[u32])| {
+            let shares = buffers.iter_mut().zip(indices.chunks(size)).collect();
+            let parts = parts::side_by_side(&device, shares, |(buffer, part)| {
                 Part::run(&self.model, self.config.loss, indices.len(), || {
                     buffer.fill(&self.data.train, part)
                 })
-            };
-            let parts: Vec<Part> = if device.is_cpu() {
-                let parts = buffers.par_iter_mut().zip(indices.par_chunks(size));
-                parts.map(run).collect::<candle_core::Result<_>>()?
-            } else {
-                // All on this thread: Candle gives each a stream of its own on a GPU, and nothing orders that of the gradients
-                // before the optimizer's.
-                let parts = buffers.iter_mut().zip(indices.chunks(size));
-                parts.map(run).collect::<candle_core::Result<_>>()?
-            };
+            })?;
             for part in &parts {
                 loss_sum.add(&part.loss, part.samples)?;
             }

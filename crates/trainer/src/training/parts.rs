@@ -29,6 +29,20 @@ pub(super) fn part_size(samples: usize, device: &Device) -> usize {
     }
 }
 
+/// `f` of every item, in their order: side by side on the CPU. Elsewhere all on this thread, since Candle gives each thread a
+/// stream of its own on a GPU, and nothing orders that of the gradients before the optimizer's.
+pub(super) fn side_by_side<T: Send, R: Send>(
+    device: &Device,
+    items: Vec<T>,
+    f: impl Fn(T) -> Result<R> + Sync + Send,
+) -> Result<Vec<R>> {
+    if device.is_cpu() {
+        items.into_par_iter().map(f).collect()
+    } else {
+        items.into_iter().map(f).collect()
+    }
+}
+
 /// What a part of a batch gave.
 pub(super) struct Part {
     /// The mean over the part's samples.
@@ -85,19 +99,13 @@ pub fn gradients(
 ) -> Result<(Tensor, Vec<GradStore>)> {
     let samples = labels.dim(0)?;
     let size = part_size(samples, model.device());
-    let run = |start| {
+    let starts = (0..samples).step_by(size).collect();
+    let parts = side_by_side(model.device(), starts, |start| {
         let len = size.min(samples - start);
         Part::run(model, loss, samples, || {
             Ok((images.narrow(0, start, len)?, labels.narrow(0, start, len)?))
         })
-    };
-    let parts: Vec<Part> = if model.device().is_cpu() {
-        let starts = (0..samples).into_par_iter().step_by(size);
-        starts.map(run).collect::<Result<_>>()?
-    } else {
-        // On this thread: Candle gives each a stream of its own on a GPU.
-        (0..samples).step_by(size).map(run).collect::<Result<_>>()?
-    };
+    })?;
     let share = |part: &Part| {
         part.loss
             .detach()

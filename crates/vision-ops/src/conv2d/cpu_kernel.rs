@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use super::Conv2dGeometry;
 use crate::element::Element;
+use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::product::{Product, Start};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
@@ -383,12 +384,7 @@ pub(crate) fn backward_weight<F: Element>(
         let images = chunk * size..geometry.batch.min((chunk + 1) * size);
         chunk_gradient(isa, geometry, &planes, &taps, images, x, upstream, part);
     });
-    let mut sum = vec![F::ZERO; len + geometry.out_channels];
-    for part in partial.chunks(len + geometry.out_channels) {
-        for (sum, &part) in sum.iter_mut().zip(part) {
-            *sum += part;
-        }
-    }
+    let mut sum = add_in_order(&partial, len + geometry.out_channels);
     let bias = sum.split_off(len);
     // Chunks keep (group, tap, output); the weights are (group, output, tap).
     let (outputs, taps) = (geometry.group_outputs(), geometry.taps());

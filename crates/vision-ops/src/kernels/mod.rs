@@ -1,5 +1,6 @@
-//! What the CPU kernels of several ops share: a matrix product, transposition, and temporaries.
+//! What the CPU kernels of several ops share: a matrix product, transposition, sums in a fixed order, and temporaries.
 
+pub(crate) mod partial_sums;
 pub(crate) mod product;
 pub(crate) mod scratch;
 pub(crate) mod turn;

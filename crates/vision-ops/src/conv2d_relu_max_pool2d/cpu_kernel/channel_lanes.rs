@@ -2,7 +2,8 @@
 //!
 //! A block is two map rows by up to ten map columns (five pooled ones): 20 sums in registers, one vector of weights a
 //! kernel element. With 16 registers it is three pooled columns, and every input is broadcast from memory inside the
-//! multiply-add; with 32, where the kernel is three or five wide, it is broadcast once for the kernel elements of a row. Pooling, relu and winners are computed in registers; a channel block's results are then transposed into rows.
+//! multiply-add; with 32, where the kernel is three or five wide, it is broadcast once for the kernel elements of a row.
+//! Pooling, relu and winners are computed in registers; a channel block's results are then transposed into rows.
 //! Sums start from the bias and run in the order (channel, row, column) of the kernel, as those of `conv2d`.
 
 use std::mem::MaybeUninit;

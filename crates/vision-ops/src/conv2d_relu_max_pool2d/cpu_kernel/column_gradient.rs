@@ -20,6 +20,7 @@ use super::column_lanes::{half_columns, planes_len, split_columns};
 use super::halving::{chunk_size, for_image_chunks, winners_len};
 use super::sparse_backward::lanes;
 use crate::element::Element;
+use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::scratch::Scratch;
 
 /// How one image is laid out, and its gradients.
@@ -111,16 +112,11 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
             sums: unsafe { parts.part(chunk * sums_len..(chunk + 1) * sums_len) },
         });
     });
-    let mut total = vec![F::ZERO; sums_len];
-    for chunk in sums.chunks_exact(sums_len) {
-        for (total, &sum) in total.iter_mut().zip(chunk) {
-            *total += sum;
-        }
-    }
-    let bias = total.split_off(outputs * taps);
+    let mut weight = add_in_order(&sums, sums_len);
+    let bias = weight.split_off(outputs * taps);
     Gradients {
         x: Vec::new(),
-        weight: total,
+        weight,
         bias,
     }
 }

@@ -21,6 +21,7 @@ use super::halving::{chunk_size, for_image_chunks, winners_len};
 use super::patches::Patches;
 use super::weight_gradient::add_weight_gradients;
 use crate::element::Element;
+use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::scratch::Scratch;
 
 /// Output channels that are taken together: their lists, and their weights, stay in the first-level cache.
@@ -172,12 +173,7 @@ fn patch_weights<F: Element>(geometry: &Geometry, patches: &Patches, weight: &[F
 /// Adds the sums of the chunks in order and brings them into the order of the weights.
 fn add_up<F: Element>(shared: &Shared<'_, F>, sums: &[F]) -> (Vec<F>, Vec<F>) {
     let conv = &shared.geometry.conv;
-    let mut total = vec![F::ZERO; shared.sums_len()];
-    for chunk in sums.chunks_exact(shared.sums_len().max(1)) {
-        for (total, &sum) in total.iter_mut().zip(chunk) {
-            *total += sum;
-        }
-    }
+    let total = add_in_order(sums, shared.sums_len());
     let len = shared.patch_len();
     let mut weight = Vec::with_capacity(conv.weight_len());
     for o in 0..conv.out_channels {
