@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_losses::{CrossEntropy, EmptyPolicy, Reduction};
 
+use crate::empty::empty;
 use crate::support::{close, cuda, values};
 
 /// Class counts that take each kernel, and with the options of the general one.
@@ -227,16 +228,6 @@ fn a_mean_over_nothing_follows_the_policy_with_gradient_zero() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A tensor without elements: CUDA allocates no 0 bytes, so it is cut from one that has some.
-fn empty(shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-    let some: Vec<usize> = shape.iter().map(|&dim| dim.max(1)).collect();
-    let mut x = Tensor::ones(some, dtype, device)?;
-    for (axis, &dim) in shape.iter().enumerate() {
-        x = x.narrow(axis, 0, dim)?;
-    }
-    Ok(x)
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 mod agreement;
 mod edges;
+#[path = "../cuda_support/empty.rs"]
+mod empty;
 mod outputs;
+#[path = "../cuda_support/own_process.rs"]
+mod own_process;
 mod properties;
 mod second_derivative;
 mod support;

@@ -1,14 +1,10 @@
 //! Second derivatives on CUDA agree with the CPU's, whose own are checked by differences.
 
-use std::process::Command;
-
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_losses::{CrossEntropy, Reduction};
 
+use crate::own_process::keeps_graphs;
 use crate::support::{compare, cuda, indices, numbers};
-
-/// What makes Candle keep the graph of gradients, read at a thread's first backward.
-const KEEP: &str = "CANDLE_GRAD_DO_NOT_DETACH";
 
 /// The derivative of a weighted sum of the gradient's squares, with respect to the logits.
 fn second(options: &CrossEntropy, x: &Tensor, t: &Tensor, device: &Device) -> Result<Tensor> {
@@ -31,20 +27,7 @@ fn second(options: &CrossEntropy, x: &Tensor, t: &Tensor, device: &Device) -> Re
 
 #[test]
 fn second_derivatives_agree_with_the_cpu() -> Result<()> {
-    // The variable belongs to a process of its own, so that no other test's gradients keep their graphs.
-    if std::env::var_os(KEEP).is_none() {
-        let name = "second_derivative::second_derivatives_agree_with_the_cpu";
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--exact", name])
-            .env(KEEP, "1")
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "{said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert!(said.contains("1 passed"), "{said}");
+    if !keeps_graphs("second_derivative::second_derivatives_agree_with_the_cpu")? {
         return Ok(());
     }
     let device = cuda()?;

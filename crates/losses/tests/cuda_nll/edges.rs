@@ -1,8 +1,9 @@
 //! Infinities and NaN, nothing to average, no rows.
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use candle_losses::{EmptyPolicy, Nll, Reduction};
 
+use crate::empty::empty;
 use crate::support::*;
 
 const NAN: f32 = f32::NAN;
@@ -67,16 +68,6 @@ fn the_mean_over_nothing_follows_the_policy_with_gradient_zero() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A tensor without elements: CUDA allocates no 0 bytes, so it is cut from one that has some.
-fn empty(dims: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-    let some: Vec<usize> = dims.iter().map(|&dim| dim.max(1)).collect();
-    let mut x = Tensor::ones(some, dtype, device)?;
-    for (axis, &dim) in dims.iter().enumerate() {
-        x = x.narrow(axis, 0, dim)?;
-    }
-    Ok(x)
 }
 
 #[test]

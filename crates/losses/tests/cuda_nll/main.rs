@@ -2,6 +2,10 @@
 
 mod agreement;
 mod edges;
+#[path = "../cuda_support/empty.rs"]
+mod empty;
+#[path = "../cuda_support/own_process.rs"]
+mod own_process;
 mod second_derivative;
 mod support;
 mod targets;

@@ -1,14 +1,10 @@
 //! Second derivatives on CUDA agree with the CPU's.
 
-use std::process::Command;
-
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_losses::Nll;
 
+use crate::own_process::keeps_graphs;
 use crate::support::*;
-
-/// What makes Candle keep the graph of gradients, read at a thread's first backward.
-const KEEP: &str = "CANDLE_GRAD_DO_NOT_DETACH";
 
 /// The gradient of the squares of the gradient of the squared losses.
 fn second(loss: &Nll, x: &Tensor, t: &Tensor) -> Result<Tensor> {
@@ -21,17 +17,7 @@ fn second(loss: &Nll, x: &Tensor, t: &Tensor) -> Result<Tensor> {
 
 #[test]
 fn second_derivatives_agree_with_the_cpu() -> Result<()> {
-    // The variable belongs to a process of its own, so that no other test's gradients keep their graphs.
-    if std::env::var_os(KEEP).is_none() {
-        let name = "second_derivative::second_derivatives_agree_with_the_cpu";
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--exact", name])
-            .env(KEEP, "1")
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}{errors}");
-        assert!(said.contains("1 passed"), "{said}");
+    if !keeps_graphs("second_derivative::second_derivatives_agree_with_the_cpu")? {
         return Ok(());
     }
     let device = cuda()?;

@@ -3,5 +3,7 @@
 
 mod agreement;
 mod edges;
+#[path = "../cuda_support/own_process.rs"]
+mod own_process;
 mod second_derivative;
 mod support;

@@ -1,14 +1,10 @@
 //! Second derivatives on CUDA agree with the CPU's, whose own are checked by differences.
 
-use std::process::Command;
-
 use candle_core::{DType, Result, Tensor, Var};
 
 use crate::agreement::awkward;
+use crate::own_process::keeps_graphs;
 use crate::support::*;
-
-/// What makes Candle keep the graph of gradients, read at a thread's first backward.
-const KEEP: &str = "CANDLE_GRAD_DO_NOT_DETACH";
 
 /// A sum of all numbers, each times one of its own.
 fn mixed(t: &Tensor, seed: u64) -> Result<Tensor> {
@@ -46,17 +42,7 @@ fn tolerance(dtype: DType) -> f64 {
 
 #[test]
 fn second_derivatives_agree_with_the_cpu() -> Result<()> {
-    // The variable belongs to a process of its own, so that no other test's gradients keep their graphs.
-    if std::env::var_os(KEEP).is_none() {
-        let name = "second_derivative::second_derivatives_agree_with_the_cpu";
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--exact", name])
-            .env(KEEP, "1")
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}{errors}");
-        assert!(said.contains("1 passed"), "{said}");
+    if !keeps_graphs("second_derivative::second_derivatives_agree_with_the_cpu")? {
         return Ok(());
     }
     let device = cuda();
