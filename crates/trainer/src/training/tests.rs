@@ -1,28 +1,17 @@
 //! Tests of the loop on a small made-up data set: resumption, threads, and what stops a run.
 
 use candle_core::Device;
-use fashion_mnist::{FashionMnist, Split};
+use fashion_mnist::FashionMnist;
 
 use super::*;
 use crate::config::{LossKind, Versions};
 
-/// Classes that differ in where the image is bright, so that a few steps teach something.
+#[path = "../../tests/shared/small_data.rs"]
+mod small_data;
+
+/// Enough images for five batches an epoch.
 fn small_data() -> FashionMnist {
-    let split = |n: usize, salt: usize| {
-        let labels: Vec<u8> = (0..n).map(|i| (i * 7 % 10) as u8).collect();
-        let images: Vec<u8> = (0..n * 784)
-            .map(|at| {
-                let (image, pixel) = (at / 784, at % 784);
-                let bright = pixel / 79 == usize::from(labels[image]);
-                (at * 31 + salt) as u8 / 4 + if bright { 150 } else { 0 }
-            })
-            .collect();
-        Split::from_raw(&images, labels).expect("well-formed")
-    };
-    FashionMnist {
-        train: split(75, 1),
-        test: split(30, 2),
-    }
+    small_data::small_data(75, 30)
 }
 
 fn config(epochs: usize, loss: LossKind) -> TrainConfig {

@@ -1,6 +1,8 @@
 //! LeNet-5 trained on CUDA against the CPU. It needs a CUDA device, or the emulated driver in `tests/emulated-driver`.
 
 mod runs;
+#[path = "../shared/small_data.rs"]
+mod small_data;
 
 use candle_core::{DType, Device, Tensor};
 use candle_losses::cross_entropy;

@@ -1,7 +1,6 @@
 //! Whole runs on CUDA: steps, both accuracies, checkpoints, and the same bits after a resumption.
 
 use candle_core::{Device, Tensor};
-use fashion_mnist::{FashionMnist, Split};
 use lenet5::LeNet5;
 use trainer::checkpoint;
 use trainer::config::{LossKind, TrainConfig, Versions};
@@ -10,24 +9,7 @@ use trainer::metrics::EpochMetrics;
 use trainer::run_dir::RunDir;
 use trainer::training::{Training, evaluate};
 
-/// Classes that differ in where the image is bright.
-fn small_data() -> FashionMnist {
-    let split = |n: usize, salt: usize| {
-        let labels: Vec<u8> = (0..n).map(|i| (i * 7 % 10) as u8).collect();
-        let images: Vec<u8> = (0..n * 784)
-            .map(|at| {
-                let (image, pixel) = (at / 784, at % 784);
-                let bright = pixel / 79 == usize::from(labels[image]);
-                (at * 31 + salt) as u8 / 4 + if bright { 150 } else { 0 }
-            })
-            .collect();
-        Split::from_raw(&images, labels).expect("well-formed")
-    };
-    FashionMnist {
-        train: split(12, 1),
-        test: split(7, 2),
-    }
-}
+use crate::small_data::small_data;
 
 fn config(epochs: usize, loss: LossKind) -> TrainConfig {
     TrainConfig {
@@ -55,7 +37,7 @@ fn train(
     resumed: bool,
 ) -> Result<(Vec<EpochMetrics>, Vec<u8>, Vec<f32>)> {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let (data, whole) = (small_data(), config(2, loss));
+    let (data, whole) = (small_data(12, 7), config(2, loss));
     let run = RunDir::open(folder.path())?;
     let epochs = if resumed {
         Training::start(&config(1, loss), &data, &run, device)?.run()?;
@@ -100,7 +82,7 @@ fn a_run_learns_as_on_the_cpu_and_a_resumed_one_ends_with_the_same_bits() -> Res
 #[test]
 fn a_checkpoint_of_either_device_is_the_other_s_too_and_classifies_alike() -> Result<()> {
     let cuda = Device::new_cuda(0)?;
-    let (data, config) = (small_data(), config(1, LossKind::default()));
+    let (data, config) = (small_data(12, 7), config(1, LossKind::default()));
     for (from, to) in [(&cuda, &Device::Cpu), (&Device::Cpu, &cuda)] {
         let folder = tempfile::tempdir().expect("temporary folder");
         let run = RunDir::open(folder.path())?;
