@@ -1,16 +1,21 @@
 //! LeNet-5: a training step of batch 128 and an epoch of 469 such steps, beside the same model out of candle's own ops.
 //!
-//! Ours is meant to run without the spinning threads of Candle's element-wise ops, stock Candle with them, and Candle reads their
-//! number once a process: `BENCH_ONLY=ours` or `BENCH_ONLY=candle` measures one of the two.
+//! Ours runs with the settings that the trainer starts itself with, stock Candle without them, and both are read once a process:
+//! `BENCH_ONLY=ours` or `BENCH_ONLY=candle` measures one of the two.
 
 use bench::lenet5::{Ours, SHAPE, STEPS, Stock, batches};
 use bench::record_environment;
 use candle_core::{Device, Result, Tensor};
-use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group};
 use std::time::Duration;
 
 /// Distinct batches that the steps go through, so that the images do not stay in the cache.
 const BATCHES: usize = 64;
+
+/// The one contender that this process measures, where the environment names one.
+fn only() -> Option<String> {
+    std::env::var("BENCH_ONLY").ok()
+}
 
 /// The loss of a step, read as a training loop reads it.
 fn read(loss: Result<Tensor>) -> f32 {
@@ -22,7 +27,7 @@ fn training(criterion: &mut Criterion) {
     record_environment().expect("the benchmark folder can be written");
     // As the trainer does it: this thread is one of the pool's.
     trainer::threads::init(None).expect("the pool of threads can be started");
-    let only = std::env::var("BENCH_ONLY").ok();
+    let only = only();
     let takes_part = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let batches = batches(BATCHES, &Device::Cpu).expect("the batches can be made");
     let batch = |i: usize| &batches[i % BATCHES];
@@ -76,4 +81,11 @@ fn training(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, training);
-criterion_main!(benches);
+
+fn main() {
+    if only().as_deref() == Some("ours") {
+        trainer::environment::restart_with_settings();
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod dataset;
 pub mod device;
+pub mod environment;
 pub mod errors;
 mod files;
 mod interrupt;

@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    trainer::threads::restart_without_spinning_threads();
+    trainer::environment::restart_with_settings();
     trainer::cli::run()
 }
