@@ -21,6 +21,7 @@ SUITES
 Options:
   --python PATH   a Python with PyTorch or JAX, whose side is then measured too
   --threads N     threads for every side [default: all]
+  --rounds N      measure every side N times in turn and take the median of each, where the machine is shared [default: 1]
   --filter TEXT   only benchmarks whose name holds TEXT, on the Rust side
   --quick         fewer samples, for a first look; not for quoting
   --json          one JSON object on standard output instead of tables
@@ -56,11 +57,12 @@ const SUITES: [Suite; 3] = [
 /// The column that the others are compared with.
 const OURS: &str = "ours";
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Options {
     suites: Vec<&'static str>,
     python: Option<PathBuf>,
     threads: Option<usize>,
+    rounds: usize,
     filter: Option<String>,
     quick: bool,
     json: bool,
@@ -95,11 +97,16 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
     let mut notes = vec![format!("{threads} threads; {}", processor())];
     let mut measurements = Vec::new();
     for suite in SUITES.iter().filter(|s| options.suites.contains(&s.name)) {
-        measure_rust(suite, &options, threads, &mut notes, &mut measurements)?;
-        if let Some(python) = &options.python {
-            measure_python(suite, python, threads, &mut notes, &mut measurements)?;
+        for _ in 0..options.rounds {
+            measure_rust(suite, &options, threads, &mut notes, &mut measurements)?;
+            if let Some(python) = &options.python {
+                measure_python(suite, python, threads, &mut notes, &mut measurements)?;
+            }
         }
     }
+    let mut seen = std::collections::HashSet::new();
+    notes.retain(|note| seen.insert(note.clone()));
+    let measurements = medians(measurements);
     if measurements.is_empty() {
         return Err(Failure::usage(
             "no benchmark's name holds the text of --filter",
@@ -113,7 +120,15 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
 }
 
 fn parse(arguments: &[OsString]) -> Result<Option<Options>, Failure> {
-    let mut options = Options::default();
+    let mut options = Options {
+        suites: Vec::new(),
+        python: None,
+        threads: None,
+        rounds: 1,
+        filter: None,
+        quick: false,
+        json: false,
+    };
     let mut rest = arguments.iter().map(|a| a.to_string_lossy().into_owned());
     while let Some(argument) = rest.next() {
         let mut value = |name: &str| {
@@ -129,15 +144,8 @@ fn parse(arguments: &[OsString]) -> Result<Option<Options>, Failure> {
             "--filter" => options.filter = Some(value("--filter")?),
             "--quick" => options.quick = true,
             "--json" => options.json = true,
-            "--threads" => {
-                let text = value("--threads")?;
-                let threads = text.parse().ok().filter(|&n| n > 0);
-                options.threads = Some(threads.ok_or_else(|| {
-                    Failure::usage(format!(
-                        "--threads takes a whole number from 1 up, not '{text}'"
-                    ))
-                })?);
-            }
+            "--threads" => options.threads = Some(count(&argument, &value("--threads")?)?),
+            "--rounds" => options.rounds = count(&argument, &value("--rounds")?)?,
             name => match SUITES.iter().find(|suite| suite.name == name) {
                 Some(suite) => options.suites.push(suite.name),
                 None => {
@@ -152,6 +160,36 @@ fn parse(arguments: &[OsString]) -> Result<Option<Options>, Failure> {
         options.suites = SUITES.iter().map(|suite| suite.name).collect();
     }
     Ok(Some(options))
+}
+
+/// The number that an option takes.
+fn count(option: &str, text: &str) -> Result<usize, Failure> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| {
+        Failure::usage(format!(
+            "{option} takes a whole number from 1 up, not '{text}'"
+        ))
+    })
+}
+
+/// One measurement for each that was taken in several rounds: their median, the larger of the two in the middle.
+fn medians(rounds: Vec<Measurement>) -> Vec<Measurement> {
+    let mut found: Vec<(Measurement, Vec<f64>)> = Vec::new();
+    for m in rounds {
+        let key = |m: &Measurement| (m.group.clone(), m.function.clone(), m.shape.clone());
+        match found.iter_mut().find(|(known, _)| key(known) == key(&m)) {
+            Some((_, seconds)) => seconds.push(m.seconds),
+            None => {
+                let seconds = vec![m.seconds];
+                found.push((m, seconds));
+            }
+        }
+    }
+    let median = |(m, mut seconds): (Measurement, Vec<f64>)| {
+        seconds.sort_by(f64::total_cmp);
+        let seconds = seconds[seconds.len() / 2];
+        Measurement { seconds, ..m }
+    };
+    found.into_iter().map(median).collect()
 }
 
 fn measure_rust(
@@ -443,6 +481,16 @@ mod tests {
             text.contains("| 16x10 | 2.00 ms | 4.00 ms (2.0x) |"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn rounds_come_down_to_the_median_of_each_measurement() {
+        let rounds = [3.0, 9.0, 1.0].map(|seconds| measurement("ours", "2x3", seconds));
+        let others = [8.0, 2.0, 4.0].map(|seconds| measurement("candle-nn", "2x3", seconds));
+        let rounds = rounds.into_iter().zip(others).flat_map(|(a, b)| [a, b]);
+        let found = medians(rounds.collect());
+        let found: Vec<_> = found.iter().map(|m| (&*m.function, m.seconds)).collect();
+        assert_eq!(found, [("ours", 3.0), ("candle-nn", 4.0)]);
     }
 
     #[test]
