@@ -17,7 +17,7 @@ use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 use super::super::Geometry;
 use super::super::fused::{Gradients, Known};
 use super::column_lanes::{half_columns, planes_len, split_columns};
-use super::halving::{chunk_size, for_image_chunks, winners_len};
+use super::halving::{chunk_size, for_image_chunks, prefetch_image, winners_len};
 use super::sparse_backward::lanes;
 use crate::element::Element;
 use crate::kernels::partial_sums::add_in_order;
@@ -165,6 +165,7 @@ impl<F: Element> Kernel for Chunk<'_, F> {
         let mut gradients = Scratch::dirty(sizes.at_once * sizes.gradients);
         let mut sums = Scratch::zeroed(outputs * (taps + 1) * lanes);
         let (weight_sums, bias_sums) = sums.split_at_mut(outputs * taps * lanes);
+        let mut n = 0;
         let images = known
             .x
             .chunks(sizes.at_once * conv.input_len())
@@ -178,6 +179,8 @@ impl<F: Element> Kernel for Chunk<'_, F> {
             );
             let count = xs.len();
             for (x, seen) in xs.zip(seen.chunks_exact_mut(sizes.seen)) {
+                n += 1;
+                prefetch_image(geometry, known.x, n);
                 split_columns(s, geometry, x, &mut planes);
                 shift(s, geometry, &layout, &planes, seen);
             }

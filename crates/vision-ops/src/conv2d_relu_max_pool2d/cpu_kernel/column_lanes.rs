@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use candle_simd::{Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
-use super::halving::{ImagesForward, pool_four, winners_len};
+use super::halving::{ImagesForward, pool_four, prefetch_image, winners_len};
 use crate::element::Element;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
@@ -157,7 +157,8 @@ impl<F: Element> Kernel for Images<'_, F> {
             .chunks_exact(geometry.conv.input_len())
             .zip(self.y.chunks_exact_mut(outputs * geometry.pooled()))
             .zip(self.winners.chunks_exact_mut(winners_len(geometry)));
-        for ((image, y), winners) in images {
+        for (n, ((image, y), winners)) in images.enumerate() {
+            prefetch_image(geometry, self.images, n + 1);
             split_columns(s, geometry, image, self.planes);
             let mut image = Image {
                 shared: self.shared,

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use candle_simd::buffer::Uninit;
+use candle_simd::buffer::{Uninit, prefetch};
 use candle_simd::parallel::Disjoint;
 use candle_simd::{Isa, MAX_LANES, Vector};
 use rayon::prelude::*;
@@ -33,6 +33,19 @@ pub(in crate::conv2d_relu_max_pool2d) fn pool_four<V: Vector>(
 /// Bytes of one image's winners. The kernels write and read whole vectors of bytes, so there is room behind the last.
 pub(in crate::conv2d_relu_max_pool2d) fn winners_len(geometry: &Geometry) -> usize {
     geometry.conv.out_channels * geometry.pooled() + MAX_LANES
+}
+
+/// Asks for image `n` of `images`, where there is one: the batch was last read a whole pass over the model ago.
+#[inline(always)]
+pub(in crate::conv2d_relu_max_pool2d) fn prefetch_image<F: Element>(
+    geometry: &Geometry,
+    images: &[F],
+    n: usize,
+) {
+    let len = geometry.conv.input_len();
+    if let Some(image) = images.get(n * len..(n + 1) * len) {
+        prefetch(image);
+    }
 }
 
 /// Calls `f` with the number and the images of each task. Tasks are cut by the batch alone, so that partial sums have one
