@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::Conv2dGeometry;
 use crate::element::Element;
 use crate::kernels::partial_sums::add_in_order;
-use crate::kernels::product::{Product, Start};
+use crate::kernels::product::{Product, Start, Target};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
 
@@ -217,7 +217,7 @@ fn forward_image<F: Element>(
             b: &padded[group * group_planes..],
             b_rows: taps,
             columns: span,
-            c: &mut wide,
+            c: Target::Given(&mut wide),
             c_stride: span,
             start: bias.map_or(Start::Zero, |bias| Start::RowBias(&bias[first..])),
             relu: false,
@@ -337,7 +337,7 @@ pub(crate) fn backward_input<F: Element>(
                     b: &spread,
                     b_rows: &taps.b_rows,
                     columns,
-                    c: &mut padded[first + first_row * planes.row..],
+                    c: Target::Given(&mut padded[first + first_row * planes.row..]),
                     c_stride: planes.phases() * planes.plane(),
                     start: Start::Zero,
                     relu: false,
@@ -448,7 +448,7 @@ fn chunk_gradient<F: Element>(
                 b: &turned,
                 b_rows: &position_rows,
                 columns: outputs,
-                c: &mut weight[group * taps.len() * outputs..],
+                c: Target::Given(&mut weight[group * taps.len() * outputs..]),
                 c_stride: outputs,
                 start: Start::Accumulate,
                 relu: false,

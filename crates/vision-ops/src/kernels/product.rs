@@ -7,6 +7,7 @@
 //! registers it is 4 x 3. Sums are taken in the order of k for every element, so the result depends on neither the number
 //! of threads nor the position of an element in a block.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
@@ -27,6 +28,31 @@ pub(crate) enum Start<'a, F> {
     Accumulate,
 }
 
+/// Where the sums go.
+pub(crate) enum Target<'a, F> {
+    /// Numbers that are written over, or with [`Start::Accumulate`] added to.
+    Given(&'a mut [F]),
+    /// Memory that is not written yet. Afterwards every row holds its columns.
+    Fresh(&'a mut [MaybeUninit<F>]),
+}
+
+impl<F> Target<'_, F> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Given(numbers) => numbers.len(),
+            Self::Fresh(memory) => memory.len(),
+        }
+    }
+
+    #[inline(always)]
+    fn as_mut_ptr(&mut self) -> *mut F {
+        match self {
+            Self::Given(numbers) => numbers.as_mut_ptr(),
+            Self::Fresh(memory) => memory.as_mut_ptr().cast(),
+        }
+    }
+}
+
 /// The operands. [`Product::run`] checks every bound before it computes.
 pub(crate) struct Product<'a, F> {
     pub(crate) a: &'a [F],
@@ -35,7 +61,7 @@ pub(crate) struct Product<'a, F> {
     pub(crate) b: &'a [F],
     pub(crate) b_rows: &'a [usize],
     pub(crate) columns: usize,
-    pub(crate) c: &'a mut [F],
+    pub(crate) c: Target<'a, F>,
     pub(crate) c_stride: usize,
     pub(crate) start: Start<'a, F>,
     /// Negative results become 0; NaN stays.
@@ -61,7 +87,8 @@ impl<F: Float> Product<'_, F> {
         match self.start {
             Start::RowBias(bias) => assert!(bias.len() >= rows),
             Start::ColumnBias(bias) => assert!(bias.len() >= self.columns),
-            Start::Zero | Start::Accumulate => {}
+            Start::Accumulate => assert!(matches!(self.c, Target::Given(_))),
+            Start::Zero => {}
         }
         isa.dispatch(self);
     }
@@ -79,7 +106,7 @@ impl<F: Float> Kernel for Product<'_, F> {
             if k.end >= depth {
                 return;
             }
-            // The sums so far wait in `c`, which changes no bit of them.
+            // The sums so far wait in `c`, all of it written by now, which changes no bit of them.
             self.start = Start::Accumulate;
             k = k.end..depth.min(k.end + DEPTH);
         }

@@ -2,12 +2,13 @@
 //! so the bits do not depend on the number of threads.
 
 use candle_simd::Isa;
+use candle_simd::buffer::Uninit;
 use candle_simd::parallel::Disjoint;
 use rayon::prelude::*;
 
 use super::Sizes;
 use crate::element::Element;
-use crate::kernels::product::{Product, Start};
+use crate::kernels::product::{Product, Start, Target};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
 
@@ -54,8 +55,8 @@ pub(super) fn forward<F: Element>(
         inputs,
         outputs,
     } = sizes;
-    let mut y = vec![F::ZERO; rows * outputs];
-    let parts = Disjoint::new(&mut y);
+    let mut y = Uninit::<F>::new(rows * outputs);
+    let parts = Disjoint::new(&mut y.as_uninit()[..rows * outputs]);
     let mut turned = Scratch::dirty(inputs * outputs);
     turn(
         isa,
@@ -75,14 +76,15 @@ pub(super) fn forward<F: Element>(
             b: turned,
             b_rows: &weight_rows,
             columns: outputs,
-            c: y,
+            c: Target::Fresh(y),
             c_stride: outputs,
             start: bias.map_or(Start::Zero, Start::ColumnBias),
             relu,
         }
         .run(isa);
     });
-    y
+    // SAFETY: the pieces are all rows, and the product of each writes all columns.
+    unsafe { y.assume_init(rows * outputs) }
 }
 
 /// The upstream gradient behind relu: 0 where the result is not positive. NaN counts as passed.
@@ -104,8 +106,8 @@ pub(super) fn backward_input<F: Element>(
         inputs,
         outputs,
     } = sizes;
-    let mut grad = vec![F::ZERO; rows * inputs];
-    let parts = Disjoint::new(&mut grad);
+    let mut grad = Uninit::<F>::new(rows * inputs);
+    let parts = Disjoint::new(&mut grad.as_uninit()[..rows * inputs]);
     let weight_rows = multiples(outputs, inputs);
     for_pieces(rows, PIECE, rows * inputs * outputs, |piece| {
         // SAFETY: the pieces do not overlap.
@@ -117,14 +119,15 @@ pub(super) fn backward_input<F: Element>(
             b: weight,
             b_rows: &weight_rows,
             columns: inputs,
-            c: grad,
+            c: Target::Fresh(grad),
             c_stride: inputs,
             start: Start::Zero,
             relu: false,
         }
         .run(isa);
     });
-    grad
+    // SAFETY: the pieces are all rows, and the product of each writes all columns.
+    unsafe { grad.assume_init(rows * inputs) }
 }
 
 /// The gradient of `weight`, row-major.
@@ -139,8 +142,8 @@ pub(super) fn backward_weight<F: Element>(
         inputs,
         outputs,
     } = sizes;
-    let mut grad = vec![F::ZERO; outputs * inputs];
-    let parts = Disjoint::new(&mut grad);
+    let mut grad = Uninit::<F>::new(outputs * inputs);
+    let parts = Disjoint::new(&mut grad.as_uninit()[..outputs * inputs]);
     let x_rows = multiples(rows, inputs);
     for_pieces(outputs, GRADIENT_PIECE, rows * inputs * outputs, |piece| {
         // SAFETY: the pieces do not overlap.
@@ -152,14 +155,15 @@ pub(super) fn backward_weight<F: Element>(
             b: x,
             b_rows: &x_rows,
             columns: inputs,
-            c: grad,
+            c: Target::Fresh(grad),
             c_stride: inputs,
             start: Start::Zero,
             relu: false,
         }
         .run(isa);
     });
-    grad
+    // SAFETY: the pieces are all rows of the weight, and the product of each writes all columns.
+    unsafe { grad.assume_init(outputs * inputs) }
 }
 
 /// The gradient of the bias.
