@@ -1,6 +1,7 @@
 //! Batches on their way to the model: normalised from u8 into a buffer that is used again.
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, bail};
+use candle_simd::buffer::prefetch;
 use fashion_mnist::Split;
 use rayon::prelude::*;
 
@@ -67,7 +68,17 @@ impl InplaceOp1 for Normalize<'_> {
         values[start..end]
             .par_chunks_mut(CHUNK * PIXELS)
             .zip(self.indices.par_chunks(CHUNK))
-            .try_for_each(|(values, indices)| self.split.normalize_into(indices, values))?;
+            .try_for_each(|(values, indices)| {
+                // Images of a batch lie anywhere in memory, so each would be waited for in turn.
+                for &index in indices {
+                    prefetch(
+                        self.split
+                            .image_u8(index as usize)
+                            .map_or(&[], |image| image),
+                    );
+                }
+                self.split.normalize_into(indices, values)
+            })?;
         Ok(())
     }
 }
