@@ -1,7 +1,7 @@
 //! The forward pass, composed of Candle's ops or of fused ones.
 
 use candle_core::{DType, Result, Tensor};
-use candle_vision_ops::{Conv2dOptions, conv2d_relu_max_pool2d, linear, max_pool2d};
+use candle_vision_ops::{Conv2dOptions, conv2d, conv2d_relu_max_pool2d, linear, max_pool2d};
 
 /// How the forward pass (and with it the backward pass) is computed. Both give the same numbers up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -50,8 +50,8 @@ fn fused(images: &Tensor, parameters: &[&Tensor]) -> Result<Tensor> {
     };
     let x = block(images, w1, b1)?;
     let x = block(&x, w2, b2)?;
-    // A 5 x 5 kernel on a 5 x 5 map has one position: the convolution is a dense layer over the flattened map.
-    let x = linear(&x.flatten_from(1)?, &w3.flatten_from(1)?, Some(b3), false)?;
+    // A 5 x 5 kernel on a 5 x 5 map has one position, which `conv2d` takes for a dense layer.
+    let x = conv2d(&x, w3, Some(b3), Conv2dOptions::default())?.flatten_from(1)?;
     let x = linear(&x, w4, Some(b4), true)?;
     linear(&x, w5, Some(b5), false)
 }

@@ -111,6 +111,11 @@ impl Conv2dGeometry {
         })
     }
 
+    /// Whether the kernel covers the image: one window, which sees every pixel of every channel.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.kernel == self.input && self.options.padding == (0, 0) && self.options.groups == 1
+    }
+
     /// The result's shape.
     pub(crate) fn result_shape(&self) -> Shape {
         let (rows, columns) = self.output;

@@ -19,6 +19,7 @@ mod tests;
 use candle_core::{Result, Tensor};
 
 use crate::element::has_kernels;
+use crate::linear;
 pub(crate) use cpu_kernel::{backward_input, backward_weight, forward};
 pub(crate) use geometry::Conv2dGeometry;
 
@@ -61,7 +62,8 @@ impl Default for Conv2dOptions {
 /// all are f64, in any layout. See the [module](self) for the formula.
 ///
 /// On the CPU this is one custom op that gives the same bits for any number of threads; on CUDA, with the feature `cuda`, one
-/// around candle's matrix product; elsewhere it is [`composed::conv2d`].
+/// around candle's matrix product; elsewhere it is [`composed::conv2d`]. A kernel that covers the whole image takes the path of
+/// [`linear`](crate::linear()).
 ///
 /// # Errors
 ///
@@ -92,6 +94,11 @@ pub fn conv2d(
     options: Conv2dOptions,
 ) -> Result<Tensor> {
     let geometry = Conv2dGeometry::new(OP, x, weight, bias, options)?;
+    if geometry.is_dense()
+        && let Some(y) = linear::of_samples(x, weight, bias, geometry.result_shape())?
+    {
+        return Ok(y);
+    }
     if has_kernels(x.device()) {
         fused::apply(x, weight, bias, geometry)
     } else {

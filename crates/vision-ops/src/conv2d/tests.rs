@@ -15,6 +15,8 @@ fn cases() -> Vec<([usize; 4], [usize; 4], Conv2dOptions)> {
         ([2, 3, 7, 5], [4, 3, 3, 2], plain),
         ([1, 1, 1, 1], [1, 1, 1, 1], plain),
         ([1, 2, 5, 6], [17, 2, 1, 1], plain),
+        // The kernel covers the image.
+        ([3, 2, 4, 5], [17, 2, 4, 5], plain),
         (
             [3, 1, 6, 9],
             [2, 1, 3, 5],

@@ -14,6 +14,8 @@ use crate::tensor_access::{contiguous_slice, with_contiguous};
 struct Linear {
     sizes: Sizes,
     relu: bool,
+    /// Shape of the result.
+    result: Shape,
     /// Taken where the op is called, so that a forced instruction set covers backward too.
     isa: Isa,
 }
@@ -24,10 +26,12 @@ pub(super) fn apply(
     bias: Option<&Tensor>,
     relu: bool,
     sizes: Sizes,
+    result: Shape,
 ) -> Result<Tensor> {
     let op = Linear {
         sizes,
         relu,
+        result,
         isa: Isa::active(),
     };
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
@@ -51,15 +55,7 @@ impl Linear {
             DType::F64 => self.forward_in::<f64>(x, weight, bias)?,
             other => return Err(Error::UnsupportedDTypeForOp(other, super::OP).bt()),
         };
-        Ok((storage, self.result_shape(x.1)))
-    }
-
-    fn result_shape(&self, x: &Layout) -> Shape {
-        let mut shape = x.dims().to_vec();
-        if let Some(last) = shape.last_mut() {
-            *last = self.sizes.outputs;
-        }
-        Shape::from(shape)
+        Ok((storage, self.result.clone()))
     }
 
     #[cfg(feature = "cuda")]
@@ -70,7 +66,7 @@ impl Linear {
         bias: Option<(&CudaStorage, &Layout)>,
     ) -> Result<(CudaStorage, Shape)> {
         let y = super::cuda_kernel::forward(self.sizes, x, weight, bias, self.relu)?;
-        Ok((y, self.result_shape(x.1)))
+        Ok((y, self.result.clone()))
     }
 
     fn forward_in<F: Element>(

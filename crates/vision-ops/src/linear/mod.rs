@@ -13,7 +13,7 @@ mod fused;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Shape, Tensor};
 
 use crate::VisionOpError;
 use crate::element::{dtypes, has_kernels};
@@ -51,13 +51,41 @@ const OP: &str = "linear";
 /// ```
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
     let sizes = check(x, weight, bias)?;
-    // Without blocking over the depth, a weight that leaves the second-level cache is read again for every few rows.
-    const LARGEST_WEIGHT: usize = 1 << 18;
-    let too_large = x.device().is_cpu() && sizes.inputs * sizes.outputs > LARGEST_WEIGHT;
-    if !has_kernels(x.device()) || too_large {
+    if !sizes.have_kernels(x.device()) {
         return composed::linear(x, weight, bias, relu);
     }
-    fused::apply(x, weight, bias, relu, sizes)
+    let mut result = x.dims().to_vec();
+    if let Some(last) = result.last_mut() {
+        *last = sizes.outputs;
+    }
+    fused::apply(x, weight, bias, relu, sizes, Shape::from(result))
+}
+
+/// A dense layer over whole samples, such as a convolution whose kernel covers the image: of `x` (N, ...) and `weight` (O, ...),
+/// alike behind the first dimension, and `bias` (O), all checked by the caller. The result has shape `result`, N * O elements.
+///
+/// On the CPU one op, since each reshape around it would be an edge of the graph with zeros and an addition of its own.
+/// `None` where there are no kernels for it.
+pub(crate) fn of_samples(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    result: Shape,
+) -> Result<Option<Tensor>> {
+    let (rows, outputs) = (x.dim(0)?, weight.dim(0)?);
+    let sizes = Sizes {
+        rows,
+        inputs: x.dims()[1..].iter().product(),
+        outputs,
+    };
+    if !sizes.have_kernels(x.device()) {
+        return Ok(None);
+    }
+    if x.device().is_cpu() {
+        return fused::apply(x, weight, bias, false, sizes, result).map(Some);
+    }
+    let y = linear(&x.flatten_from(1)?, &weight.flatten_from(1)?, bias, false)?;
+    y.reshape(result).map(Some)
 }
 
 /// Rows (the product of the leading dimensions), inputs and outputs.
@@ -66,6 +94,15 @@ struct Sizes {
     rows: usize,
     inputs: usize,
     outputs: usize,
+}
+
+impl Sizes {
+    /// Whether the kernels of this device serve a layer of these sizes.
+    fn have_kernels(&self, device: &Device) -> bool {
+        // Without blocking over the depth, a weight that leaves the second-level cache is read again for every few rows.
+        const LARGEST_WEIGHT: usize = 1 << 18;
+        has_kernels(device) && !(device.is_cpu() && self.inputs * self.outputs > LARGEST_WEIGHT)
+    }
 }
 
 fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Sizes> {
