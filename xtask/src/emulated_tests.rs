@@ -416,3 +416,28 @@ fn shown(path: &Path) -> String {
     let relative = path.strip_prefix(tools::root()).unwrap_or(path);
     relative.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_file_is_about_its_folders_and_what_it_includes() {
+        for (file, subject) in [
+            (
+                "crates/losses/src/cross_entropy/cross_entropy.cu",
+                "cross_entropy",
+            ),
+            ("crates/losses/src/nll/nll.cu", "nll"),
+            ("crates/losses/src/mse.cu", "pointwise"),
+        ] {
+            let subjects = subjects_of(&tools::root().join(file)).unwrap();
+            assert!(
+                subjects.iter().any(|name| name == subject),
+                "{file}: {subjects:?}"
+            );
+        }
+        let mse = subjects_of(&tools::root().join("crates/losses/src/mse.cu")).unwrap();
+        assert!(mse.iter().all(|name| name != "nll"), "{mse:?}");
+    }
+}
