@@ -67,11 +67,15 @@ const STEPS: [Step; 12] = [
         name: "package",
         proves: "the published crates package and build from what they package",
         run: || {
-            let mut arguments = vec!["package", "--allow-dirty"];
+            let mut command = tools::cargo();
+            command
+                .args(["package", "--allow-dirty"])
+                // Cargo builds them in the profile `dev`, all that they depend on as well, and nobody debugs that.
+                .env("CARGO_PROFILE_DEV_DEBUG", "0");
             for package in PUBLISHED {
-                arguments.extend(["--package", package]);
+                command.args(["--package", package]);
             }
-            cargo(&arguments)
+            succeed(command)
         },
     },
     Step {

@@ -9,6 +9,7 @@
 
 use crate::cuda_stubs::{self, Library};
 use crate::exit::{self, Failure};
+use crate::parallel::processors;
 use crate::tools;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
@@ -79,6 +80,11 @@ const LIBRARIES: [Library; 5] = [
 
 /// The variable that candle's build and ours take the compute capability from.
 const COMPUTE_CAPABILITY: &str = "CUDA_COMPUTE_CAP";
+
+/// The variable that says how many kernel files cudaforge, candle's helper around nvcc, compiles at a time.
+///
+/// By itself it takes half of the processors, and cargo has nothing else to do while it waits for candle's kernels.
+const NVCC_PROCESSES: &str = "CUDAFORGE_THREADS";
 
 /// PTX of compute capability 9.0 (H100) unless the caller or the machine's own GPU says otherwise.
 const DEFAULT_COMPUTE_CAPABILITY: &str = "90";
@@ -622,6 +628,14 @@ fn compute_capability() -> String {
         .unwrap_or_else(|| DEFAULT_COMPUTE_CAPABILITY.to_owned())
 }
 
+/// The caller's choice, else a process for each processor.
+fn nvcc_processes() -> String {
+    std::env::var(NVCC_PROCESSES)
+        .ok()
+        .filter(|set| !set.is_empty())
+        .unwrap_or_else(|| processors().to_string())
+}
+
 /// The variables of a build; a list of folders goes in front of what the variable holds already.
 fn environment(toolchain: &Toolchain) -> Vec<(&'static str, String, bool)> {
     let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -629,6 +643,7 @@ fn environment(toolchain: &Toolchain) -> Vec<(&'static str, String, bool)> {
         ("CUDA_HOME", path(&toolchain.home), false),
         ("CUDA_PATH", path(&toolchain.home), false),
         (COMPUTE_CAPABILITY, compute_capability(), false),
+        (NVCC_PROCESSES, nvcc_processes(), false),
         ("PATH", path(&toolchain.home.join("bin")), true),
         // Searched by the C compiler that links, after every folder that a build script names.
         ("LIBRARY_PATH", path(&toolchain.stubs), true),

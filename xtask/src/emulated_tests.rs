@@ -7,11 +7,13 @@
 use crate::cuda_build::CudaBuild;
 use crate::exit::{self, Failure};
 use crate::kernels;
+use crate::parallel::in_parallel;
 use crate::tools;
 use serde_json::Value;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output};
 use std::time::Instant;
 
 const HELP: &str = "\
@@ -20,7 +22,7 @@ Usage: cargo xtask emulated-tests [PART...]
 Builds programs and tests with the feature cuda and runs them on an emulated CUDA driver, which executes the kernels on
 the CPU and watches every access. Needs g++ and what `cargo xtask cuda-toolchain` brings; no GPU.
 
-Parts, in this order (all of them when none is named):
+Parts, in this order (all of them when none is named), side by side where nothing forbids it:
 
 PARTS
 Nothing that passes here is evidence of a real GPU.
@@ -33,36 +35,46 @@ const NO_EVIDENCE: &str =
 struct Part {
     name: &'static str,
     proves: &'static str,
-    run: fn(&Setup) -> Result<(), Failure>,
+    how: How,
+}
+
+enum How {
+    Alone(fn(&Setup) -> Result<(), Failure>),
+    /// Side by side, with those of the parts next to it that are such too: the driver runs a program's kernels on one thread.
+    Jobs(fn(&Setup) -> Result<Vec<Job>, Failure>),
 }
 
 const PARTS: [Part; 5] = [
     Part {
         name: "no-gpu",
         proves: "a program built with CUDA starts without a GPU, and says why it takes the CPU",
-        run: without_a_gpu,
+        how: How::Alone(without_a_gpu),
     },
-    Part {
-        name: "tests",
-        proves: "every integration test named cuda passes, those beside kernels in several orders of threads and blocks",
-        run: integration_tests,
-    },
+    // By far the longest job, so it is begun first.
     Part {
         name: "gradients",
         proves: "the gradient checks in f64 hold on CUDA",
-        run: gradients,
+        how: How::Jobs(gradients),
+    },
+    Part {
+        name: TESTS,
+        proves: "every integration test named cuda passes, those beside kernels in several orders of threads and blocks",
+        how: How::Jobs(integration_tests),
     },
     Part {
         name: "mutants",
         proves: "the tests notice each barrier that is left out of a kernel of ours",
-        run: mutants,
+        how: How::Jobs(mutants),
     },
     Part {
         name: "driver",
         proves: "the emulated driver runs candle's own kernels and catches kernels that are wrong on purpose",
-        run: driver,
+        how: How::Alone(driver),
     },
 ];
+
+/// The part that the one of the mutants asks for.
+const TESTS: &str = "tests";
 
 /// The orders in which threads and blocks run. A race is a fault in any order; these find what depends on the order without
 /// being a race.
@@ -72,13 +84,19 @@ struct Setup {
     build: CudaBuild,
     /// The command that builds the driver and becomes a program on it.
     emulate: PathBuf,
+    /// Whether the integration tests are run as they are, in every order.
+    with_tests: bool,
 }
 
 impl Setup {
-    fn new() -> Result<Self, Failure> {
+    fn new(with_tests: bool) -> Result<Self, Failure> {
         let build = CudaBuild::new()?;
         let emulate = build.emulate()?;
-        Ok(Self { build, emulate })
+        Ok(Self {
+            build,
+            emulate,
+            with_tests,
+        })
     }
 
     /// `emulate ARGUMENTS`, with the toolchain in its environment.
@@ -124,25 +142,74 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
             "unknown part '{unknown}'\n\n{help}"
         )));
     }
-    let setup = Setup::new()?;
-    let mut summary = Vec::new();
-    exit::note(NO_EVIDENCE);
-    for part in PARTS
+    let chosen: Vec<_> = PARTS
         .iter()
         .filter(|part| names.is_empty() || names.iter().any(|name| name == part.name))
-    {
-        exit::note(&format!("== {}: {}", part.name, part.proves));
+        .collect();
+    let setup = Setup::new(chosen.iter().any(|part| part.name == TESTS))?;
+    let mut summary = Vec::new();
+    exit::note(NO_EVIDENCE);
+    let jobs_both = |a: &&Part, b: &&Part| matches!((&a.how, &b.how), (How::Jobs(_), How::Jobs(_)));
+    for parts in chosen.chunk_by(jobs_both) {
+        for part in parts {
+            exit::note(&format!("== {}: {}", part.name, part.proves));
+        }
         let start = Instant::now();
-        (part.run)(&setup)?;
+        let mut jobs = Vec::new();
+        for part in parts {
+            match part.how {
+                How::Alone(run) => run(&setup)?,
+                How::Jobs(of_part) => jobs.extend(of_part(&setup)?),
+            }
+        }
+        in_parallel(jobs, Job::run)?;
+        let names: Vec<_> = parts.iter().map(|part| part.name).collect();
         summary.push(format!(
             "{} {:.0} s",
-            part.name,
+            names.join(" and "),
             start.elapsed().as_secs_f64()
         ));
     }
     exit::note(&format!("== passed: {}", summary.join(", ")));
     exit::note(NO_EVIDENCE);
     Ok(())
+}
+
+/// A command that may run beside others: what it says is shown in one piece when it has ended.
+struct Job {
+    what: String,
+    command: Command,
+    /// What to show of the output, or why it is not that of a success.
+    judge: fn(&Output) -> Result<String, String>,
+}
+
+impl Job {
+    fn run(mut self) -> Result<(), Failure> {
+        let output = self
+            .command
+            .output()
+            .map_err(|error| Failure::run(format!("cannot start {}: {error}", self.what)))?;
+        let judged = (self.judge)(&output);
+        let mut text = format!("-- {}\n", self.what);
+        let shown = match &judged {
+            Ok(shown) => shown.as_str().into(),
+            Err(_) => String::from_utf8_lossy(&output.stdout),
+        };
+        text.push_str(&shown);
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        exit::note(text.trim_end());
+        judged
+            .map(drop)
+            .map_err(|why| Failure::check(format!("{} failed: {why}", self.what)))
+    }
+}
+
+/// Any status but success is a failure.
+fn by_status(output: &Output) -> Result<String, String> {
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(output.status.to_string())
 }
 
 /// Runs a command and takes any status but success for a failed check.
@@ -192,8 +259,9 @@ fn without_a_gpu(setup: &Setup) -> Result<(), Failure> {
     Ok(())
 }
 
-fn integration_tests(setup: &Setup) -> Result<(), Failure> {
+fn integration_tests(setup: &Setup) -> Result<Vec<Job>, Failure> {
     let kernels = kernels::kernel_files()?;
+    let mut jobs = Vec::new();
     for test in setup.build.cuda_tests()? {
         // What a crate without kernels of its own launches is tried in every order by the crates that it is from.
         let has_kernels = kernels.iter().any(|file| file.starts_with(&test.package));
@@ -203,94 +271,134 @@ fn integration_tests(setup: &Setup) -> Result<(), Failure> {
             &ORDERS[2..3]
         };
         for order in orders {
-            let what = format!("{} of {}, {order}", test.name, shown(&test.package));
-            exit::note(&format!("-- {what}"));
             let mut command = setup.program(order, &test.path, &["--quiet"]);
-            expect_success(command.current_dir(&test.package), &what)?;
+            command.current_dir(&test.package);
+            jobs.push(Job {
+                what: format!("{} of {}, {order}", test.name, shown(&test.package)),
+                command,
+                judge: by_status,
+            });
         }
     }
-    Ok(())
+    Ok(jobs)
 }
 
-fn gradients(setup: &Setup) -> Result<(), Failure> {
+fn gradients(setup: &Setup) -> Result<Vec<Job>, Failure> {
     let verify_grads = setup.binary("verify-grads")?;
     // Those in f32 run the same kernels by another type, which the integration tests compare with the CPU; they would
     // double the minutes.
     let arguments = ["--device", "cuda", "--filter", "/f64", "--json"];
-    let output = setup
-        .program("forward", &verify_grads, &arguments)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| {
-            Failure::run(format!("cannot start {}: {error}", verify_grads.display()))
-        })?;
-    let summary: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
-        Failure::check(format!(
-            "verify-grads ended with {} and printed no JSON: {error}",
-            output.status
-        ))
-    })?;
+    Ok(vec![Job {
+        what: "verify-grads --device cuda".to_owned(),
+        command: setup.program("forward", &verify_grads, &arguments),
+        judge: judge_gradients,
+    }])
+}
+
+fn judge_gradients(output: &Output) -> Result<String, String> {
+    let summary: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{} and no JSON: {error}", output.status))?;
     let cases = || summary["cases"].as_array().into_iter().flatten();
-    for case in cases().filter(|case| case["status"] == "failed") {
-        exit::note(&format!(
-            "FAILED {}: {}",
-            case["name"].as_str().unwrap_or("?"),
-            case["reason"].as_str().unwrap_or("?")
-        ));
-    }
+    let failed: String = cases()
+        .filter(|case| case["status"] == "failed")
+        .map(|case| {
+            format!(
+                "\n  {}: {}",
+                case["name"].as_str().unwrap_or("?"),
+                case["reason"].as_str().unwrap_or("?")
+            )
+        })
+        .collect();
     if let Some(elsewhere) = cases().find(|case| case["device"] != "cuda:0") {
-        return Err(Failure::check(format!(
+        return Err(format!(
             "{} ran on {}",
             elsewhere["name"], elsewhere["device"]
-        )));
+        ));
     }
-    exit::note(&format!(
+    let counts = format!(
         "{} passed, {} failed, {} skipped on CUDA",
         summary["passed"], summary["failed"], summary["skipped"]
-    ));
+    );
     if output.status.success() && summary["passed"].as_u64() > Some(0) {
-        return Ok(());
+        return Ok(counts + "\n");
     }
-    Err(Failure::check(format!(
-        "verify-grads --device cuda failed ({})",
-        output.status
-    )))
+    Err(format!("{}; {counts}{failed}", output.status))
 }
 
 /// The tests of a crate one after the other, up to the first that fails.
 const ONE_AFTER_THE_OTHER: &str = "for test; do \"$test\" --quiet || exit; done";
 
-fn mutants(setup: &Setup) -> Result<(), Failure> {
-    let tests = setup.build.cuda_tests()?;
-    // The files of a crate together: its tests then run once with every barrier in place, and mutants on all cores.
-    let mut files = kernels::kernel_files()?;
-    while let Some(first) = files.first() {
-        let of_its_crate: Vec<_> = tests
+fn mutants(setup: &Setup) -> Result<Vec<Job>, Failure> {
+    let mut tests = setup.build.cuda_tests()?;
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    // The files of a crate that have the same tests in the same order together, so that their mutants run on all cores.
+    let mut groups: Vec<(&Path, Vec<&Path>, Vec<PathBuf>)> = Vec::new();
+    for file in kernels::kernel_files()? {
+        let mut of_its_crate: Vec<_> = tests
             .iter()
-            .filter(|test| first.starts_with(&test.package))
+            .filter(|test| file.starts_with(&test.package))
             .collect();
-        let Some(package) = of_its_crate.first().map(|test| &test.package) else {
+        let Some(package) = of_its_crate.first().map(|test| test.package.as_path()) else {
             return Err(Failure::check(format!(
                 "{} is tested by no integration test whose name begins with cuda",
-                shown(first)
+                shown(&file)
             )));
         };
-        let (here, elsewhere) = files
-            .into_iter()
-            .partition(|file| file.starts_with(package));
-        let here: Vec<PathBuf> = here;
-        files = elsewhere;
-        let what = format!("the kernels of {}", shown(package));
-        exit::note(&format!("-- {what} under its tests"));
-        let mut command = setup.emulate(&["mutants"]);
-        command
-            .args(here)
-            .args(["--", "sh", "-c", ONE_AFTER_THE_OTHER, "sh"])
-            .args(of_its_crate.iter().map(|test| &test.path))
-            .current_dir(package);
-        expect_success(&mut command, &format!("the mutants of {what}"))?;
+        let subjects = subjects_of(&file)?;
+        // All of them have to pass before a mutant counts as missed; whichever is meant for the file will notice it soonest.
+        of_its_crate.sort_by_key(|test| {
+            let subject = test.name.trim_start_matches("cuda_");
+            !subjects.iter().any(|name| name == subject)
+        });
+        let paths: Vec<_> = of_its_crate
+            .iter()
+            .map(|test| test.path.as_path())
+            .collect();
+        match groups
+            .iter_mut()
+            .find(|(_, of_group, _)| *of_group == paths)
+        {
+            Some((_, _, files)) => files.push(file),
+            None => groups.push((package, paths, vec![file])),
+        }
     }
-    Ok(())
+    let jobs = groups.into_iter().map(|(package, tests, files)| {
+        let names: Vec<_> = files.iter().map(|file| shown(file)).collect();
+        let mut command = setup.emulate(&["mutants"]);
+        if setup.with_tests {
+            // As they do here, or all of it fails anyway.
+            command.arg("--passes");
+        }
+        command
+            .args(files)
+            .args(["--", "sh", "-c", ONE_AFTER_THE_OTHER, "sh"])
+            .args(tests)
+            .current_dir(package);
+        Job {
+            what: format!("the mutants of {}", names.join(", ")),
+            command,
+            judge: by_status,
+        }
+    });
+    Ok(jobs.collect())
+}
+
+/// What a kernel file is about: the names, without extension, of itself, of the folders that it lies in and of the headers that
+/// it includes by a path, and of their folders.
+fn subjects_of(file: &Path) -> Result<Vec<String>, Failure> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::run(format!("cannot read {}: {error}", file.display())))?;
+    let included = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("#include \"")?.split('"').next())
+        .map(Path::new);
+    let shown = shown(file);
+    let names = [Path::new(&shown)]
+        .into_iter()
+        .chain(included)
+        .flat_map(|path| path.iter().filter_map(|part| Path::new(part).file_stem()))
+        .map(|name| name.to_string_lossy().into_owned());
+    Ok(names.collect())
 }
 
 fn driver(setup: &Setup) -> Result<(), Failure> {
@@ -307,4 +415,29 @@ fn driver(setup: &Setup) -> Result<(), Failure> {
 fn shown(path: &Path) -> String {
     let relative = path.strip_prefix(tools::root()).unwrap_or(path);
     relative.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_file_is_about_its_folders_and_what_it_includes() {
+        for (file, subject) in [
+            (
+                "crates/losses/src/cross_entropy/cross_entropy.cu",
+                "cross_entropy",
+            ),
+            ("crates/losses/src/nll/nll.cu", "nll"),
+            ("crates/losses/src/mse.cu", "pointwise"),
+        ] {
+            let subjects = subjects_of(&tools::root().join(file)).unwrap();
+            assert!(
+                subjects.iter().any(|name| name == subject),
+                "{file}: {subjects:?}"
+            );
+        }
+        let mse = subjects_of(&tools::root().join("crates/losses/src/mse.cu")).unwrap();
+        assert!(mse.iter().all(|name| name != "nll"), "{mse:?}");
+    }
 }

@@ -1,15 +1,22 @@
-//! Combinations of features, each compiled or, with CUDA, resolved: what a crate needs has to be named by the feature that needs it.
+//! Combinations of features, each compiled or asked of cargo's resolver: what a crate needs has to be named by the feature that
+//! needs it.
 
 use crate::ci::{PUBLISHED, succeed};
 use crate::exit::{self, Failure};
 use crate::tools;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Needs the toolkit, and is checked apart from the others.
 const CUDA: &str = "cuda";
 
 /// Without any feature, and with each alone, for every published crate and every other that has features.
+///
+/// Compiled by itself a crate gets dependencies with other features than in the workspace, if only far below, and hundreds of
+/// crates would be compiled anew. Where the crate and all that it names as dependencies have the very features that they have in
+/// the workspace, the compiler would be shown the same code again that `clippy` and `test` have shown it, and is not asked.
 pub(crate) fn check() -> Result<(), Failure> {
+    let in_workspace: HashSet<_> = tree(&["--workspace"])?.into_iter().collect();
     for package in tools::packages()? {
         let Some(name) = package["name"].as_str() else {
             continue;
@@ -22,14 +29,24 @@ pub(crate) fn check() -> Result<(), Failure> {
             continue;
         }
         for feature in std::iter::once(None).chain(features.into_iter().map(Some)) {
+            let chosen = [
+                "--package",
+                name,
+                "--no-default-features",
+                "--features",
+                feature.unwrap_or(""),
+            ];
+            let what = format!("{name} with {}", feature.unwrap_or("no feature"));
+            let alone = tree(&[&chosen[..], &["--depth", "1"]].concat())?;
+            if alone.iter().all(|line| in_workspace.contains(line)) {
+                exit::note(&format!(
+                    "-- {what}: the features that it has in the workspace"
+                ));
+                continue;
+            }
+            exit::note(&format!("-- {what}"));
             let mut command = tools::cargo();
-            command
-                .args(["check", "--release", "--package", name])
-                .args(["--no-default-features", "--features", feature.unwrap_or("")]);
-            exit::note(&format!(
-                "-- {name} with {}",
-                feature.unwrap_or("no feature")
-            ));
+            command.args(["check", "--release"]).args(chosen);
             succeed(command)?;
         }
     }
@@ -47,23 +64,16 @@ pub(crate) fn check_cuda() -> Result<(), Failure> {
             continue;
         }
         exit::note(&format!("-- {name} with {CUDA}"));
-        let output = tools::cargo()
-            .current_dir(tools::root())
-            .args(["tree", "--quiet", "--package", name])
-            .args(["--no-default-features", "--features", CUDA])
-            .args(["--edges", "normal,build", "--prefix", "none"])
-            .args(["--format", "{p} {f}"])
-            .output()
-            .map_err(|error| Failure::run(format!("cannot start cargo: {error}")))?;
-        if !output.status.success() {
-            return Err(Failure::check(
-                String::from_utf8_lossy(&output.stderr).into_owned(),
-            ));
-        }
-        let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+        let tree = tree(&[
+            "--package",
+            name,
+            "--no-default-features",
+            "--features",
+            CUDA,
+        ])?;
         // A line is `NAME vVERSION FEATURE,FEATURE`.
         let has = |dependency: &str, feature: Option<&str>| {
-            tree.lines().any(|line| {
+            tree.iter().any(|line| {
                 let mut words = line.split_whitespace();
                 words.next() == Some(dependency)
                     && feature.is_none_or(|feature| {
@@ -80,6 +90,40 @@ pub(crate) fn check_cuda() -> Result<(), Failure> {
     Ok(())
 }
 
+/// What cargo resolves for `arguments`, dependencies of builds included: a line `NAME vVERSION FEATURE,FEATURE` each.
+fn tree(arguments: &[&str]) -> Result<Vec<String>, Failure> {
+    let output = tools::cargo()
+        .current_dir(tools::root())
+        .args(["tree", "--quiet"])
+        .args(arguments)
+        .args(["--edges", "normal,build", "--prefix", "none"])
+        .args(["--format", "{p} {f}"])
+        .output()
+        .map_err(|error| Failure::run(format!("cannot start cargo: {error}")))?;
+    if !output.status.success() {
+        return Err(Failure::check(
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ));
+    }
+    let lines = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        // What is shown a second time, without its own dependencies.
+        .map(|line| line.trim_end_matches(" (*)"))
+        .map(without_default)
+        .collect();
+    Ok(lines)
+}
+
+/// `default` stands for other features and is none by itself.
+fn without_default(line: &str) -> String {
+    let (package, features) = line.rsplit_once(' ').unwrap_or((line, ""));
+    let features: Vec<_> = features
+        .split(',')
+        .filter(|feature| *feature != "default")
+        .collect();
+    format!("{package} {}", features.join(","))
+}
+
 /// The features of a package, as its manifest names them.
 fn features_of(package: &Value) -> Vec<&str> {
     package["features"]
@@ -88,4 +132,21 @@ fn features_of(package: &Value) -> Vec<&str> {
         .flatten()
         .map(|(name, _)| name.as_str())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_is_no_feature_of_its_own() {
+        for (line, expected) in [
+            ("a v1.0.0 default,std", "a v1.0.0 std"),
+            ("a v1.0.0 default", "a v1.0.0 "),
+            ("a v1.0.0 ", "a v1.0.0 "),
+            ("a v1.0.0 (/b c) default-x", "a v1.0.0 (/b c) default-x"),
+        ] {
+            assert_eq!(without_default(line), expected);
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 use crate::cuda_toolchain;
 use crate::exit::{self, Failure};
+use crate::parallel::in_parallel;
 use crate::table::markdown;
 use crate::tools;
 use serde_json::{Value, json};
@@ -76,10 +77,10 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
         return Err(Failure::run("there is no .cu below crates/"));
     }
     let toolchain = cuda_toolchain::environment_of_builds()?;
-    let mut compiled = Vec::new();
-    for file in &files {
-        compiled.push((file.clone(), compile(&toolchain, file, architecture)?));
-    }
+    let compiled = in_parallel(files, |file| {
+        let functions = compile(&toolchain, &file, architecture)?;
+        Ok((file, functions))
+    })?;
     exit::print(&if options.json {
         as_json(&compiled, architecture, &toolchain.version)
     } else {

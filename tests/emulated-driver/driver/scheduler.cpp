@@ -36,6 +36,16 @@ struct Thread : EmulatedThread {
   uint64_t value, result;
 };
 
+// What a warp's lanes are at, so that each that comes to a warp operation need not look at all the others.
+struct Warp {
+  unsigned waiting;   // lanes at a warp operation
+  unsigned returned;  // lanes that have
+  // Of those that wait, unless they differ.
+  unsigned mask;
+  int operation;
+  bool differ;
+};
+
 struct Scheduler {
   const Launch* launch = nullptr;
   unsigned block = 0;
@@ -48,6 +58,7 @@ struct Scheduler {
   Fiber* running = nullptr;
   unsigned barriers = 0;
   unsigned warp_syncs[MAX_THREADS / WARP] = {};
+  Warp warps[MAX_THREADS / WARP] = {};
   std::mt19937 random{0};
   CUresult failure = CUDA_SUCCESS;
 };
@@ -93,6 +104,7 @@ void wait() {
       scheduler.launch->kernel->invoke(scheduler.launch->parameters);
       self->state = State::Returned;
       scheduler.returned++;
+      scheduler.warps[self->warp].returned |= 1u << self->lane;
       if (scheduler.at_barrier > 0) {
         // Whoever waits there waits for this thread as well.
         const Thread* waiting = std::find_if(threads, threads + scheduler.count,
@@ -190,6 +202,7 @@ void begin_block(unsigned index) {
   scheduler.started = scheduler.returned = scheduler.at_barrier = scheduler.barriers = 0;
   scheduler.runnable.clear();
   memset(scheduler.warp_syncs, 0, sizeof scheduler.warp_syncs);
+  memset(scheduler.warps, 0, sizeof scheduler.warps);
   const EmulatedDim block = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
   for (unsigned i = 0; i < scheduler.count; i++) {
     Thread& thread = threads[i];
@@ -348,6 +361,30 @@ extern "C" int cuda_emu_barrier(int kind, int predicate, int line) {
   return (int)self->result;
 }
 
+// Whether every lane of the mask waits at the operation of `self`; a fault if one of them never will.
+static bool all_have_come(const Thread& self, const Thread* warp, unsigned lanes) {
+  const unsigned mask = self.mask;
+  const int op = self.operation, line = self.line;
+  const char* name = warp_op_name(op);
+  bool complete = true;
+  for (unsigned lane = 0; lane < lanes; lane++) {
+    if (!(mask >> lane & 1)) continue;
+    const Thread& other = warp[lane];
+    if (other.state == State::Returned)
+      kernel_fault(format("%s at line %d: mask %#x names lane %u, which has returned", name, line, mask, lane));
+    if (other.state == State::AtWarpOp && other.mask != mask && (other.mask >> self.lane & 1))
+      kernel_fault(format("%s at line %d with mask %#x, while lane %u waits at line %d with mask %#x: lanes that wait "
+                          "for each other must give the same mask", name, line, mask, lane, other.line, other.mask));
+    if (other.state != State::AtWarpOp || other.mask != mask) {
+      complete = false;
+    } else if (other.operation != op) {
+      kernel_fault(format("%s at line %d, while lane %u waits at %s, line %d", name, line, lane,
+                          warp_op_name(other.operation), other.line));
+    }
+  }
+  return complete;
+}
+
 extern "C" uint64_t cuda_emu_warp(int op, unsigned mask, uint64_t value, int source_lane, int line) {
   Thread* self = current();
   Thread* warp = &threads[self->linear - self->lane];
@@ -367,28 +404,24 @@ extern "C" uint64_t cuda_emu_warp(int op, unsigned mask, uint64_t value, int sou
   self->source_lane = source_lane;
   self->line = line;
   self->state = State::AtWarpOp;
-  bool complete = true;
-  for (unsigned lane = 0; lane < lanes; lane++) {
-    if (!(mask >> lane & 1)) continue;
-    const Thread& other = warp[lane];
-    if (other.state == State::Returned)
-      kernel_fault(format("%s at line %d: mask %#x names lane %u, which has returned", name, line, mask, lane));
-    if (other.state == State::AtWarpOp && other.mask != mask && (other.mask >> self->lane & 1))
-      kernel_fault(format("%s at line %d with mask %#x, while lane %u waits at line %d with mask %#x: lanes that wait "
-                          "for each other must give the same mask", name, line, mask, lane, other.line, other.mask));
-    if (other.state != State::AtWarpOp || other.mask != mask) {
-      complete = false;
-    } else if (other.operation != op) {
-      kernel_fault(format("%s at line %d, while lane %u waits at %s, line %d", name, line, lane,
-                          warp_op_name(other.operation), other.line));
-    }
+  Warp& lanes_of_it = scheduler.warps[self->warp];
+  if (lanes_of_it.waiting == 0) {
+    lanes_of_it.mask = mask;
+    lanes_of_it.operation = op;
+    lanes_of_it.differ = false;
+  } else if (lanes_of_it.mask != mask || lanes_of_it.operation != op) {
+    lanes_of_it.differ = true;
   }
+  lanes_of_it.waiting |= 1u << self->lane;
+  const bool in_order = !lanes_of_it.differ && !(lanes_of_it.returned & mask);
+  const bool complete = in_order ? (lanes_of_it.waiting & mask) == mask : all_have_come(*self, warp, lanes);
   if (!complete) {
     wait();
     return self->result;
   }
   for (unsigned lane = 0; lane < lanes; lane++)
     if (mask >> lane & 1) warp[lane].result = warp_result(warp, warp[lane]);
+  lanes_of_it.waiting &= ~mask;
   for (unsigned lane = 0; lane < lanes; lane++) {
     if (!(mask >> lane & 1)) continue;
     warp[lane].state = State::Runnable;

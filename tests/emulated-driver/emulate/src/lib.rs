@@ -157,8 +157,20 @@ impl Emulator {
     ///
     /// If the file cannot be preprocessed.
     pub fn barriers(&self, kernels: &Kernels) -> Result<Vec<Barrier>, Error> {
+        let of_each = self.barriers_of_each(std::slice::from_ref(kernels))?;
+        Ok(of_each.into_iter().flatten().collect())
+    }
+
+    /// The same for each of `kernels`, several at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::barriers`].
+    pub fn barriers_of_each(&self, kernels: &[Kernels]) -> Result<Vec<Vec<Barrier>>, Error> {
         let _lock = self.cache.lock()?;
-        compile::barriers(&self.toolkit, &self.cache, kernels, Checks::On)
+        in_parallel(kernels, |kernels| {
+            compile::barriers(&self.toolkit, &self.cache, kernels, Checks::On)
+        })
     }
 }
 

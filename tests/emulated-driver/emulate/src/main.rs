@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output};
 
 const HELP: &str = "\
-Usage: emulate COMMAND [--plain] [--order ORDER] [FILE.cu...] [-- PROGRAM [ARGUMENTS...]]
+Usage: emulate COMMAND [--plain] [--order ORDER] [--passes] [FILE.cu...] [-- PROGRAM [ARGUMENTS...]]
 
   build     build the driver, candle's kernels and FILE.cu, and print the folder for LD_LIBRARY_PATH
   run       the same, then run PROGRAM on it (usable as a cargo runner)
@@ -20,6 +20,7 @@ Usage: emulate COMMAND [--plain] [--order ORDER] [FILE.cu...] [-- PROGRAM [ARGUM
 
   FILE.cu   kernel files; every .cu below crates/ if none is named
   --plain   without checks of races, bounds and arithmetic: several times faster
+  --passes  PROGRAM is known to pass with every barrier in place; else `mutants` runs it so first
   --order   forward, reverse or shuffle:SEED: the order of blocks and threads (CUDA_EMU_ORDER)
 
 What is built is kept in target/emulated-driver. Nothing that runs here is evidence of a real GPU.
@@ -29,6 +30,7 @@ struct Arguments {
     command: String,
     checks: Checks,
     order: Option<String>,
+    passes: bool,
     files: Vec<PathBuf>,
     program: Vec<String>,
 }
@@ -65,6 +67,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Option<Arguments
         command,
         checks: Checks::On,
         order: None,
+        passes: false,
         files: Vec::new(),
         program: Vec::new(),
     };
@@ -72,6 +75,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Option<Arguments
         match argument.as_str() {
             "-h" | "--help" => return Ok(None),
             "--plain" => arguments.checks = Checks::Off,
+            "--passes" => arguments.passes = true,
             "--order" => arguments.order = Some(given.next().ok_or("--order needs a value")?),
             "--" => {
                 arguments.program = given.by_ref().collect();
@@ -98,8 +102,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         arguments.files.clone()
     };
     if arguments.command == "barriers" {
-        for file in &files {
-            for (index, barrier) in emulator.barriers(&Kernels::of(file))?.iter().enumerate() {
+        let kernels: Vec<_> = files.iter().map(Kernels::of).collect();
+        for (file, barriers) in files.iter().zip(emulator.barriers_of_each(&kernels)?) {
+            for (index, barrier) in barriers.iter().enumerate() {
                 println!(
                     "{}:{}: barrier {index}, {:?}",
                     file.display(),
@@ -139,7 +144,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         eprintln!("error: cannot start {}: {error}", arguments.program[0]);
         return Ok(ExitCode::FAILURE);
     }
-    mutants(&emulator, &files, arguments.checks, &program)
+    mutants(&emulator, &files, arguments, &program)
 }
 
 /// One barrier left out, and how the program took it.
@@ -152,35 +157,43 @@ struct Mutant {
 fn mutants(
     emulator: &Emulator,
     files: &[PathBuf],
-    checks: Checks,
+    arguments: &Arguments,
     program: &Command,
 ) -> Result<ExitCode, Error> {
-    let mut mutants = Vec::new();
-    for file in files {
-        let barriers = emulator.barriers(&Kernels::of(file))?;
-        let kernels: Vec<_> = (0..barriers.len())
-            .map(|index| Kernels::of(file).without_barrier(index))
-            .collect();
-        let libraries = emulator.build_libraries(&kernels, checks)?;
-        let file = file.file_name().unwrap_or_default().to_string_lossy();
-        mutants.extend(barriers.iter().zip(libraries).map(|(barrier, library)| {
-            let name = format!("{file}:{} {:?}", barrier.line, barrier.kind);
-            Mutant { name, library }
-        }));
-    }
+    let whole: Vec<_> = files.iter().map(Kernels::of).collect();
+    let barriers = emulator.barriers_of_each(&whole)?;
+    let (names, kernels): (Vec<_>, Vec<_>) = whole
+        .iter()
+        .zip(&barriers)
+        .flat_map(|(whole, barriers)| {
+            let file = whole.file.file_name().unwrap_or_default();
+            barriers.iter().enumerate().map(move |(index, barrier)| {
+                let name = format!("{}:{} {:?}", file.display(), barrier.line, barrier.kind);
+                (name, whole.clone().without_barrier(index))
+            })
+        })
+        .unzip();
+    let libraries = emulator.build_libraries(&kernels, arguments.checks)?;
+    let mutants: Vec<_> = names
+        .into_iter()
+        .zip(libraries)
+        .map(|(name, library)| Mutant { name, library })
+        .collect();
     if mutants.is_empty() {
         println!("no barriers");
         return Ok(ExitCode::SUCCESS);
     }
-    // Else a program that fails anyway would prove nothing.
-    let whole = start(program, None)?;
-    if !whole.status.success() {
-        eprintln!("{}", String::from_utf8_lossy(&whole.stderr));
-        eprintln!(
-            "error: the program fails ({}) with every barrier in place",
-            whole.status
-        );
-        return Ok(ExitCode::FAILURE);
+    // A program that fails anyway would prove nothing.
+    if !arguments.passes {
+        let whole = start(program, None)?;
+        if !whole.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&whole.stderr));
+            eprintln!(
+                "error: the program fails ({}) with every barrier in place",
+                whole.status
+            );
+            return Ok(ExitCode::FAILURE);
+        }
     }
     let caught = emulate::in_parallel(&mutants, |mutant| {
         let output = start(program, Some(&mutant.library))?;

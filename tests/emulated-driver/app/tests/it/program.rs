@@ -32,14 +32,16 @@ fn folder(checks: Checks) -> &'static Path {
     };
     let build = || {
         let losses = emulate::workspace_root().join("crates/losses/src");
-        let own = ["sample.cu", "controls.cu", "log_cosh.cu"].map(kernels);
+        let own = ["sample.cu", "controls.cu", "log_cosh.cu"]
+            .map(|name| Kernels::of(kernels(name)).include(&losses));
         // What adds up the parts of a pointwise loss's sum is candle-losses' own.
         let total = losses.join("pointwise/pointwise_total.cu");
+        // Those that are not of this package just as the command builds them, or they would be compiled a second time.
         let all: Vec<_> = emulate::candle_kernels()?
             .into_iter()
-            .chain(own)
             .chain([total])
-            .map(|file| Kernels::of(file).include(&losses))
+            .map(Kernels::of)
+            .chain(own)
             .collect();
         emulator().build(&all, checks)
     };
