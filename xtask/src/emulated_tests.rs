@@ -7,7 +7,7 @@
 use crate::cuda_build::CudaBuild;
 use crate::exit::{self, Failure};
 use crate::kernels;
-use crate::tools;
+use crate::tools::{self, Executable};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -195,9 +195,7 @@ fn without_a_gpu(setup: &Setup) -> Result<(), Failure> {
 fn integration_tests(setup: &Setup) -> Result<(), Failure> {
     let kernels = kernels::kernel_files()?;
     for test in setup.build.cuda_tests()? {
-        // What a crate without kernels of its own launches is tried in every order by the crates that it is from.
-        let has_kernels = kernels.iter().any(|file| file.starts_with(&test.package));
-        let orders = if has_kernels {
+        let orders = if is_beside_kernels(&test, &kernels) {
             &ORDERS[..]
         } else {
             &ORDERS[2..3]
@@ -210,6 +208,15 @@ fn integration_tests(setup: &Setup) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Whether a test is for kernels that lie where it does: those of the module that it is named after, or of its crate where
+/// there is no such module. What it launches from elsewhere is tried in every order there.
+fn is_beside_kernels(test: &Executable, kernels: &[PathBuf]) -> bool {
+    let source = test.package.join("src");
+    let module = source.join(test.name.trim_start_matches("cuda_"));
+    let beside = if module.is_dir() { module } else { source };
+    kernels.iter().any(|file| file.starts_with(&beside))
 }
 
 fn gradients(setup: &Setup) -> Result<(), Failure> {
@@ -307,4 +314,27 @@ fn driver(setup: &Setup) -> Result<(), Failure> {
 fn shown(path: &Path) -> String {
     let relative = path.strip_prefix(tools::root()).unwrap_or(path);
     relative.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_for_the_kernels_of_its_module_or_of_its_crate() {
+        let kernels = kernels::kernel_files().unwrap();
+        let beside = |package: &str, name: &str| {
+            let test = Executable {
+                name: name.to_owned(),
+                package: tools::root().join("crates").join(package),
+                path: PathBuf::new(),
+            };
+            is_beside_kernels(&test, &kernels)
+        };
+        assert!(beside("trainer", "cuda_optimizer"));
+        assert!(!beside("trainer", "cuda_training"), "it only calls them");
+        assert!(beside("losses", "cuda_nll"));
+        assert!(beside("vision-ops", "cuda_vision"), "no module of the name");
+        assert!(!beside("lenet5", "cuda_model"), "a crate without kernels");
+    }
 }
