@@ -156,38 +156,63 @@ fn expect_success(command: &mut Command, what: &str) -> Result<(), Failure> {
     Err(Failure::check(format!("{what} failed ({status})")))
 }
 
+/// A program that takes `--device`, and what it is called with without a GPU.
+struct WithoutGpu {
+    program: &'static str,
+    arguments: &'static [&'static str],
+    /// What it ends with on the CPU.
+    code: i32,
+}
+
+const WITHOUT_GPU: [WithoutGpu; 2] = [
+    WithoutGpu {
+        program: "verify-grads",
+        arguments: &["--filter", "worked_example"],
+        code: 0,
+    },
+    WithoutGpu {
+        program: "trainer",
+        // The device is chosen before the data is looked for, and to train would prove no more.
+        arguments: &["train", "--data", "/dev/null/nowhere"],
+        code: 3,
+    },
+];
+
 /// With link stubs in the driver's place, as on a machine that has none.
 fn without_a_gpu(setup: &Setup) -> Result<(), Failure> {
-    let verify_grads = setup.binary("verify-grads")?;
     let toolchain = &setup.build.toolchain;
     let libraries = std::env::join_paths([&toolchain.stubs, &toolchain.libraries])
         .map_err(|error| Failure::run(format!("a folder of the toolchain: {error}")))?;
-    let run = |device: &str| {
-        Command::new(&verify_grads)
-            .args(["--filter", "worked_example", "--device", device])
-            .env("LD_LIBRARY_PATH", &libraries)
-            .output()
-            .map_err(|error| {
-                Failure::run(format!("cannot start {}: {error}", verify_grads.display()))
-            })
-    };
-    let auto = run("auto")?;
-    let said = String::from_utf8_lossy(&auto.stderr).into_owned();
-    exit::note(said.trim_end());
-    if !auto.status.success() || !said.contains("takes the CPU") {
-        return Err(Failure::check(format!(
-            "verify-grads --device auto without a GPU ended with {} and did not say that it takes the CPU",
-            auto.status
-        )));
-    }
-    let cuda = run("cuda")?;
-    let said = String::from_utf8_lossy(&cuda.stderr).into_owned();
-    exit::note(said.trim_end());
-    if cuda.status.code() != Some(1) || !said.contains("--device") || said.contains("panicked") {
-        return Err(Failure::check(format!(
-            "verify-grads --device cuda without a GPU ended with {} and not with an error that names --device",
-            cuda.status
-        )));
+    for case in &WITHOUT_GPU {
+        let WithoutGpu {
+            program, arguments, ..
+        } = case;
+        let path = setup.binary(program)?;
+        let run = |device: &str| {
+            let output = Command::new(&path)
+                .args(*arguments)
+                .args(["--device", device])
+                .env("LD_LIBRARY_PATH", &libraries)
+                .output()
+                .map_err(|error| {
+                    Failure::run(format!("cannot start {}: {error}", path.display()))
+                })?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            exit::note(said.trim_end());
+            Ok::<_, Failure>((output.status, said))
+        };
+        let (status, said) = run("auto")?;
+        if status.code() != Some(case.code) || !said.contains("takes the CPU") {
+            return Err(Failure::check(format!(
+                "{program} --device auto without a GPU ended with {status}, or did not say that it takes the CPU"
+            )));
+        }
+        let (status, said) = run("cuda")?;
+        if status.code() != Some(1) || !said.contains("--device") || said.contains("panicked") {
+            return Err(Failure::check(format!(
+                "{program} --device cuda without a GPU ended with {status} and not with an error that names --device"
+            )));
+        }
     }
     Ok(())
 }
