@@ -8,7 +8,7 @@ use crate::cuda_build::CudaBuild;
 use crate::exit::{self, Failure};
 use crate::kernels;
 use crate::parallel::in_parallel;
-use crate::tools;
+use crate::tools::{self, Executable};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs;
@@ -223,38 +223,63 @@ fn expect_success(command: &mut Command, what: &str) -> Result<(), Failure> {
     Err(Failure::check(format!("{what} failed ({status})")))
 }
 
+/// A program that takes `--device`, and what it is called with without a GPU.
+struct WithoutGpu {
+    program: &'static str,
+    arguments: &'static [&'static str],
+    /// What it ends with on the CPU.
+    code: i32,
+}
+
+const WITHOUT_GPU: [WithoutGpu; 2] = [
+    WithoutGpu {
+        program: "verify-grads",
+        arguments: &["--filter", "worked_example"],
+        code: 0,
+    },
+    WithoutGpu {
+        program: "trainer",
+        // The device is chosen before the data is looked for, and to train would prove no more.
+        arguments: &["train", "--data", "/dev/null/nowhere"],
+        code: 3,
+    },
+];
+
 /// With link stubs in the driver's place, as on a machine that has none.
 fn without_a_gpu(setup: &Setup) -> Result<(), Failure> {
-    let verify_grads = setup.binary("verify-grads")?;
     let toolchain = &setup.build.toolchain;
     let libraries = std::env::join_paths([&toolchain.stubs, &toolchain.libraries])
         .map_err(|error| Failure::run(format!("a folder of the toolchain: {error}")))?;
-    let run = |device: &str| {
-        Command::new(&verify_grads)
-            .args(["--filter", "worked_example", "--device", device])
-            .env("LD_LIBRARY_PATH", &libraries)
-            .output()
-            .map_err(|error| {
-                Failure::run(format!("cannot start {}: {error}", verify_grads.display()))
-            })
-    };
-    let auto = run("auto")?;
-    let said = String::from_utf8_lossy(&auto.stderr).into_owned();
-    exit::note(said.trim_end());
-    if !auto.status.success() || !said.contains("takes the CPU") {
-        return Err(Failure::check(format!(
-            "verify-grads --device auto without a GPU ended with {} and did not say that it takes the CPU",
-            auto.status
-        )));
-    }
-    let cuda = run("cuda")?;
-    let said = String::from_utf8_lossy(&cuda.stderr).into_owned();
-    exit::note(said.trim_end());
-    if cuda.status.code() != Some(1) || !said.contains("--device") || said.contains("panicked") {
-        return Err(Failure::check(format!(
-            "verify-grads --device cuda without a GPU ended with {} and not with an error that names --device",
-            cuda.status
-        )));
+    for case in &WITHOUT_GPU {
+        let WithoutGpu {
+            program, arguments, ..
+        } = case;
+        let path = setup.binary(program)?;
+        let run = |device: &str| {
+            let output = Command::new(&path)
+                .args(*arguments)
+                .args(["--device", device])
+                .env("LD_LIBRARY_PATH", &libraries)
+                .output()
+                .map_err(|error| {
+                    Failure::run(format!("cannot start {}: {error}", path.display()))
+                })?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            exit::note(said.trim_end());
+            Ok::<_, Failure>((output.status, said))
+        };
+        let (status, said) = run("auto")?;
+        if status.code() != Some(case.code) || !said.contains("takes the CPU") {
+            return Err(Failure::check(format!(
+                "{program} --device auto without a GPU ended with {status}, or did not say that it takes the CPU"
+            )));
+        }
+        let (status, said) = run("cuda")?;
+        if status.code() != Some(1) || !said.contains("--device") || said.contains("panicked") {
+            return Err(Failure::check(format!(
+                "{program} --device cuda without a GPU ended with {status} and not with an error that names --device"
+            )));
+        }
     }
     Ok(())
 }
@@ -263,9 +288,7 @@ fn integration_tests(setup: &Setup) -> Result<Vec<Job>, Failure> {
     let kernels = kernels::kernel_files()?;
     let mut jobs = Vec::new();
     for test in setup.build.cuda_tests()? {
-        // What a crate without kernels of its own launches is tried in every order by the crates that it is from.
-        let has_kernels = kernels.iter().any(|file| file.starts_with(&test.package));
-        let orders = if has_kernels {
+        let orders = if is_beside_kernels(&test, &kernels) {
             &ORDERS[..]
         } else {
             &ORDERS[2..3]
@@ -281,6 +304,15 @@ fn integration_tests(setup: &Setup) -> Result<Vec<Job>, Failure> {
         }
     }
     Ok(jobs)
+}
+
+/// Whether a test is for kernels that lie where it does: those of the module that it is named after, or of its crate where
+/// there is no such module. What it launches from elsewhere is tried in every order there.
+fn is_beside_kernels(test: &Executable, kernels: &[PathBuf]) -> bool {
+    let source = test.package.join("src");
+    let module = source.join(test.name.trim_start_matches("cuda_"));
+    let beside = if module.is_dir() { module } else { source };
+    kernels.iter().any(|file| file.starts_with(&beside))
 }
 
 fn gradients(setup: &Setup) -> Result<Vec<Job>, Failure> {
@@ -439,5 +471,23 @@ mod tests {
         }
         let mse = subjects_of(&tools::root().join("crates/losses/src/mse.cu")).unwrap();
         assert!(mse.iter().all(|name| name != "nll"), "{mse:?}");
+    }
+
+    #[test]
+    fn a_test_is_for_the_kernels_of_its_module_or_of_its_crate() {
+        let kernels = kernels::kernel_files().unwrap();
+        let beside = |package: &str, name: &str| {
+            let test = Executable {
+                name: name.to_owned(),
+                package: tools::root().join("crates").join(package),
+                path: PathBuf::new(),
+            };
+            is_beside_kernels(&test, &kernels)
+        };
+        assert!(beside("trainer", "cuda_optimizer"));
+        assert!(!beside("trainer", "cuda_training"), "it only calls them");
+        assert!(beside("losses", "cuda_nll"));
+        assert!(beside("vision-ops", "cuda_vision"), "no module of the name");
+        assert!(!beside("lenet5", "cuda_model"), "a crate without kernels");
     }
 }

@@ -56,6 +56,8 @@ struct Report {
     verify_grads: Value,
     tests: Vec<Value>,
     training: Value,
+    /// Why nothing of ours can run on a GPU here, where that is so.
+    unusable: Option<String>,
     failed: bool,
     broke: bool,
 }
@@ -110,6 +112,9 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
     };
     let mut notes = Vec::new();
     let programs = Programs::new(&options, &mut notes);
+    for note in &notes {
+        exit::note(&format!("note: {note}"));
+    }
     let mut report = Report::default();
 
     report.part("gradient checks", |report| {
@@ -226,11 +231,7 @@ impl Programs {
             library_path: join(&folders),
         };
         // Last of all and only where the loader finds no driver: programs then start, and say that there is no GPU.
-        let first = output(programs.command("bin/verify-grads").arg("--help"));
-        if let Ok(output) = first
-            && !output.status.success()
-            && String::from_utf8_lossy(&output.stderr).contains("libcuda.so.1")
-        {
+        if programs.missing_library().as_deref() == Some("libcuda.so.1") {
             notes.push(
                 "no libcuda.so.1 is installed here: without NVIDIA's driver nothing runs on a GPU"
                     .into(),
@@ -238,7 +239,19 @@ impl Programs {
             folders.push(options.folder.join("stubs"));
             programs.library_path = join(&folders);
         }
+        if let Some(library) = programs.missing_library() {
+            notes.push(format!(
+                "{library} is neither installed here nor in this folder's lib: install the libraries of CUDA 13, or build \
+                 the folder without --no-libraries"
+            ));
+        }
         programs
+    }
+
+    /// The library that the loader does not find, if there is one.
+    fn missing_library(&self) -> Option<String> {
+        let output = output(self.command("bin/verify-grads").arg("--help")).ok()?;
+        missing_library(&output)
     }
 
     /// A program by its path in the folder.
@@ -266,6 +279,13 @@ fn output(command: &mut Command) -> Result<Output, String> {
         .map_err(|error| format!("cannot start {program}: {error}"))
 }
 
+/// The library for want of which the loader did not start a program.
+fn missing_library(output: &Output) -> Option<String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (_, rest) = said.split_once("error while loading shared libraries: ")?;
+    Some(rest.split(':').next()?.to_owned())
+}
+
 /// The last lines that a program wrote to standard error.
 fn last_words(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -285,7 +305,12 @@ fn gradients(programs: &Programs, options: &Options, report: &mut Report) -> End
         Err(reason) => return Ended::Broke(reason),
     };
     let Ok(summary) = serde_json::from_slice::<Value>(&output.stdout) else {
-        return Ended::Broke(last_words(&output));
+        let said = last_words(&output);
+        // Its first act is to open the device.
+        if missing_library(&output).is_some() || said.contains("error: --device") {
+            report.unusable = Some(said.clone());
+        }
+        return Ended::Broke(said);
     };
     report.verify_grads = summary;
     let summary = &report.verify_grads;
@@ -300,6 +325,10 @@ fn gradients(programs: &Programs, options: &Options, report: &mut Report) -> End
 }
 
 fn tests(programs: &Programs, report: &mut Report) -> Ended {
+    // They would fail, which says nothing about what they check.
+    if let Some(reason) = &report.unusable {
+        return Ended::Broke(reason.clone());
+    }
     let folder = programs.folder.join("tests");
     let mut files: Vec<_> = fs::read_dir(&folder)
         .into_iter()
@@ -314,7 +343,10 @@ fn tests(programs: &Programs, report: &mut Report) -> Ended {
     for file in files {
         let name = file.file_name().unwrap_or(OsStr::new("?")).to_owned();
         let name = name.to_string_lossy().into_owned();
-        let (passed, said) = match output(&mut programs.command(&file)) {
+        let mut command = programs.command(&file);
+        // Built on another machine, the tests know its path there.
+        command.env("TRAINER_PROGRAM", programs.folder.join("bin/trainer"));
+        let (passed, said) = match output(&mut command) {
             Ok(output) => {
                 let said = String::from_utf8_lossy(&output.stdout).into_owned();
                 (output.status.success(), said + &last_words(&output))
@@ -438,6 +470,35 @@ mod tests {
                 .unwrap_err()
                 .contains("no JSON")
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_library_that_the_loader_misses_is_named() {
+        let output = |text: &str| Output {
+            status: std::os::unix::process::ExitStatusExt::from_raw(0),
+            stdout: Vec::new(),
+            stderr: text.as_bytes().to_vec(),
+        };
+        let said = "bin/x: error while loading shared libraries: libcurand.so.10: cannot open shared object file";
+        assert_eq!(
+            missing_library(&output(said)).as_deref(),
+            Some("libcurand.so.10")
+        );
+        assert_eq!(missing_library(&output("error: --device")), None);
+    }
+
+    #[test]
+    fn tests_that_no_gpu_can_run_are_no_failed_check() {
+        let options = Options::default();
+        let programs = Programs::new(&options, &mut Vec::new());
+        let mut report = Report {
+            unusable: Some("no driver".into()),
+            ..Report::default()
+        };
+        report.part("tests", |report| tests(&programs, report));
+        assert!(report.broke && !report.failed);
+        assert_eq!(report.parts[0]["reason"], "no driver");
     }
 
     #[test]

@@ -83,8 +83,9 @@
 //!
 //! The fused ops run on the CPU and, with the feature `cuda`, on NVIDIA GPUs. The feature needs nvcc and CUDA's headers and
 //! libraries at build time. Forward and backward do not wait for a GPU: targets out of range give NaN there unless
-//! [`CrossEntropy::validate_targets`] or [`Nll::validate_targets`] asks for the error. On other devices the fused ops return
-//! Candle's error that there is no implementation, or take the composed form where they say so;
+//! [`CrossEntropy::validate_targets`] or [`Nll::validate_targets`] asks for the error. A loss of no elements is the policy's there
+//! too, but to go back from it to a tensor without elements is an error: Candle cannot allocate that gradient. On other devices
+//! the fused ops return Candle's error that there is no implementation, or take the composed form where they say so;
 //! [`CrossEntropy::composed`] runs wherever Candle does. The CUDA kernels are tested on an emulated driver, and have not run on
 //! a GPU yet.
 //!

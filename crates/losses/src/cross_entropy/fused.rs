@@ -13,7 +13,7 @@ use super::cpu_kernel::{self, Wants};
 use super::cuda_kernel;
 use super::plan::{Plan, TargetKind};
 use super::second_derivative;
-use crate::graph::keeps_gradient_graph;
+use crate::graph::{check_gradient_fits, keeps_gradient_graph};
 
 /// What the losses are divided by; 0 for a mean over nothing.
 #[derive(Clone, Debug)]
@@ -182,6 +182,8 @@ impl CustomOp2 for CrossEntropyOp {
         _res: &Tensor,
         upstream: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        check_gradient_fits("cross_entropy", "logits", logits)?;
+        check_gradient_fits("cross_entropy", "target", target)?;
         let of_logits = if logits.track_op() {
             let op = GradientOp {
                 forward: self.clone(),

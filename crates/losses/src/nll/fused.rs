@@ -5,7 +5,7 @@ use super::counted::Counted;
 #[cfg(feature = "cuda")]
 use super::cuda_kernel::OnDevice;
 use super::plan::Plan;
-use crate::graph::keeps_gradient_graph;
+use crate::graph::{check_gradient_fits, keeps_gradient_graph};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -167,7 +167,8 @@ impl CustomOp1 for Pick {
         call.pick((storage, layout), self.over_nothing)
     }
 
-    fn bwd(&self, _input: &Tensor, _loss: &Tensor, upstream: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, input: &Tensor, _loss: &Tensor, upstream: &Tensor) -> Result<Option<Tensor>> {
+        check_gradient_fits("nll", "log_probabilities", input)?;
         let op = Put(self.call.clone());
         if keeps_gradient_graph() {
             upstream.apply_op1(op).map(Some)

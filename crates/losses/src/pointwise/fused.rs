@@ -3,6 +3,7 @@
 use super::cpu_kernel::{Compiled, Partial, Pass, Stored};
 use super::operand::{Operand, Real};
 use super::{Element, Float, Plan};
+use crate::graph::{check_gradient_fits, keeps_gradient_graph};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
@@ -200,12 +201,14 @@ impl CustomOp2 for Fused {
         _loss: &Tensor,
         upstream: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        check_gradient_fits(self.name(), "input", input)?;
+        check_gradient_fits(self.name(), "target", target)?;
         let gradient = |by: &Tensor, partial| {
             // candle allocates and adds for each gradient it is given: none for what tracks none.
             by.track_op()
                 .then(|| {
                     let op = self.gradient(partial);
-                    if crate::graph::keeps_gradient_graph() {
+                    if keeps_gradient_graph() {
                         input.apply_op3(target, upstream, op)
                     } else {
                         input.apply_op3_no_bwd(target, upstream, &op)

@@ -263,3 +263,37 @@ fn no_rows_give_an_empty_gradient() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_gradient_to_no_rows_is_an_error_that_names_them() -> Result<()> {
+    let device = cuda()?;
+    let logits = Var::ones((2, 3), DType::F32, &device)?;
+    let none = logits.narrow(0, 0, 0)?;
+    let targets = Tensor::zeros(2, DType::U32, &device)?.narrow(0, 0, 0)?;
+    let probabilities = Tensor::ones((2, 3), DType::F32, &device)?.narrow(0, 0, 0)?;
+    for reduction in [Reduction::Mean, Reduction::Sum] {
+        let options = CrossEntropy::new().reduction(reduction);
+        let losses = [
+            (options.forward(&none, &targets)?, "logits"),
+            (
+                options.forward_probabilities(&none, &probabilities)?,
+                "logits",
+            ),
+            (
+                options.forward_probabilities(&probabilities, &none)?,
+                "target",
+            ),
+        ];
+        for (loss, argument) in losses {
+            let message = loss.backward().expect_err("taken").to_string();
+            for part in [
+                &*format!("cross_entropy: {argument}"),
+                "[0, 3]",
+                "the empty batch",
+            ] {
+                assert!(message.contains(part), "{message:?} lacks {part:?}");
+            }
+        }
+    }
+    Ok(())
+}

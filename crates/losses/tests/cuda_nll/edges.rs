@@ -1,6 +1,6 @@
 //! Infinities and NaN, nothing to average, no rows.
 
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_losses::{EmptyPolicy, Nll, Reduction};
 
 use crate::empty::empty;
@@ -92,6 +92,30 @@ fn no_rows_give_the_policy_zero_and_no_losses() -> Result<()> {
                 let none = loss.reduction(Reduction::None).forward(&x, &t)?;
                 assert_eq!((none.dims(), none.dtype()), (&*row_dims(&dims), wide));
             }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_rows_give_the_cpu_a_gradient_and_cuda_an_error_that_names_them() -> Result<()> {
+    let loss_of_none = |device: &Device, reduction| -> Result<(Var, Tensor)> {
+        let x = Var::ones((2, 3), DType::F32, device)?;
+        let t = Tensor::zeros(2, DType::U32, device)?.narrow(0, 0, 0)?;
+        let loss = Nll::new()
+            .reduction(reduction)
+            .forward(&x.narrow(0, 0, 0)?, &t)?;
+        Ok((x, loss))
+    };
+    for reduction in [Reduction::Mean, Reduction::Sum] {
+        let (x, loss) = loss_of_none(&Device::Cpu, reduction)?;
+        let gradients = loss.backward()?;
+        let gradient = gradients.get(&x).expect("x is a variable");
+        assert_eq!(gradient.to_vec2::<f32>()?, [[0.0; 3]; 2]);
+        let (_, loss) = loss_of_none(&cuda()?, reduction)?;
+        let message = loss.backward().expect_err("taken").to_string();
+        for part in ["nll: log_probabilities", "[0, 3]", "the empty batch"] {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Infinities, NaN, nothing at all, and a loss without kernels.
 
-use candle_core::{DType, Result, Tensor};
-use candle_losses::{EmptyPolicy, Float, Mse, Pointwise, PointwiseLoss, Reduction};
+use candle_core::{DType, Result, Tensor, Var};
+use candle_losses::{EmptyPolicy, Float, Pointwise, PointwiseLoss, Reduction};
 
 use crate::support::*;
 
@@ -45,20 +45,63 @@ fn special_numbers_give_what_the_cpu_gives() -> Result<()> {
 }
 
 #[test]
-fn the_mean_of_nothing_is_the_policys() -> Result<()> {
-    let x = Tensor::ones((2, 3), DType::F32, &cuda())?.narrow(0, 0, 0)?;
-    let mean = |policy| {
-        Mse::new()
-            .on_empty(policy)
-            .forward(&x, &x)?
-            .to_scalar::<f32>()
-    };
-    assert!(mean(EmptyPolicy::Nan)?.is_nan());
-    assert_eq!(mean(EmptyPolicy::Zero)?, 0.0);
-    let sum = Mse::new().reduction(Reduction::Sum).forward(&x, &x)?;
-    assert_eq!(sum.to_scalar::<f32>()?, 0.0);
-    let none = Mse::new().reduction(Reduction::None).forward(&x, &x)?;
-    assert_eq!(none.dims(), [0, 3]);
+fn every_loss_of_nothing_is_the_policys_zero_or_empty() -> Result<()> {
+    let device = cuda();
+    for case in catalogue() {
+        for dtype in DTYPES {
+            let x = Tensor::ones((2, 3), dtype, &device)?.narrow(0, 0, 0)?;
+            let of = |reduction, on_empty| {
+                let setup = Setup {
+                    reduction,
+                    on_empty,
+                    ..Setup::default()
+                };
+                (case.run)(&setup, &x, &x)
+            };
+            let what = format!("{} {dtype:?}", case.name);
+            let mean = flat(&of(Reduction::Mean, EmptyPolicy::Nan)?);
+            assert!(mean.len() == 1 && mean[0].is_nan(), "{what}: {mean:?}");
+            let mean = of(Reduction::Mean, EmptyPolicy::Zero)?;
+            assert_eq!(flat(&mean), [0.0], "{what}");
+            let sum = of(Reduction::Sum, EmptyPolicy::Nan)?;
+            assert_eq!(flat(&sum), [0.0], "{what}");
+            let none = of(Reduction::None, EmptyPolicy::Nan)?;
+            assert_eq!(
+                (none.dims(), none.dtype()),
+                (&[0, 3][..], mean.dtype()),
+                "{what}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_gradient_to_nothing_is_an_error_that_names_it() -> Result<()> {
+    let variable = Var::ones((2, 3), DType::F32, &cuda())?;
+    let (tracked, plain) = (
+        variable.narrow(0, 0, 0)?,
+        variable.detach().narrow(0, 0, 0)?,
+    );
+    for case in catalogue() {
+        for reduction in [Reduction::Mean, Reduction::Sum] {
+            let setup = Setup {
+                reduction,
+                ..Setup::default()
+            };
+            for (x, t, argument) in [(&tracked, &plain, "input"), (&plain, &tracked, "target")] {
+                let loss = (case.run)(&setup, x, t)?;
+                let message = loss.backward().expect_err("taken").to_string();
+                for part in [&*format!(": {argument} must"), "[0, 3]", "the empty batch"] {
+                    assert!(
+                        message.contains(part),
+                        "{}: {message:?} lacks {part:?}",
+                        case.name
+                    );
+                }
+            }
+        }
+    }
     Ok(())
 }
 

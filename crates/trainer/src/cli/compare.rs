@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::options::{ComputeArgs, DataFolder};
+use super::options::{ComputeArgs, DatasetArgs};
 use super::output;
 use super::train::{RecipeArgs, describe_machine, new_config, summary};
 use crate::config::LossKind;
 use crate::errors::Result;
+use crate::interrupt;
 use crate::metrics::EpochMetrics;
 use crate::run_dir::RunDir;
 use crate::training::Training;
-use crate::{dataset, interrupt};
 
 /// Train once per loss with the same seed and print the runs side by side.
 #[derive(Args, Debug)]
@@ -23,7 +23,7 @@ pub(super) struct CompareArgs {
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
-    data: DataFolder,
+    data: DatasetArgs,
     /// Folder for the runs, one folder a loss in it, each new or empty [default: new ones under ./runs]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub(super) struct CompareArgs {
 pub(super) fn run(args: &CompareArgs) -> Result<()> {
     interrupt::listen()?;
     let (device, threads) = args.compute.open()?;
-    let dataset = dataset::open(args.data.data.as_deref())?;
+    let dataset = args.data.open()?;
     let mut runs = Vec::new();
     for loss in LossKind::ALL {
         let mut config = new_config(&args.recipe, loss);

@@ -6,9 +6,8 @@ use clap::Args;
 use fashion_mnist::CLASSES;
 use serde_json::json;
 
-use super::options::{ComputeArgs, DataFolder};
+use super::options::{ComputeArgs, DatasetArgs};
 use super::output;
-use crate::dataset;
 use crate::errors::{Result, TrainerError};
 use crate::interrupt;
 use crate::metrics::fraction;
@@ -23,7 +22,7 @@ pub(super) struct EvalArgs {
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
-    data: DataFolder,
+    data: DatasetArgs,
     /// Print one JSON object on the standard output, everything else on the standard error
     #[arg(long)]
     pub(super) json: bool,
@@ -34,7 +33,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let (device, _) = args.compute.open()?;
     let (model, weights) = run.load_model(&device)?;
-    let dataset = dataset::open(args.data.data.as_deref())?;
+    let dataset = args.data.open()?;
     let confusion = evaluate(&model, &dataset.data.test, interrupt::requested)?
         .ok_or_else(|| TrainerError::Interrupted("interrupted".into()))?;
     if args.json {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 use clap::Args;
 
+use crate::dataset::{self, Dataset};
 use crate::device::DeviceChoice;
 use crate::errors::Result;
 use crate::threads;
@@ -34,6 +35,26 @@ pub(super) struct DataFolder {
     /// Folder of the data set [default: $FASHION_MNIST_DIR, ./data/fashion-mnist and the usual places; else fetched]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+}
+
+/// The data set to learn from or to measure by.
+#[derive(Args, Clone, Debug)]
+pub(super) struct DatasetArgs {
+    #[command(flatten)]
+    folder: DataFolder,
+    /// Take what is in --data without comparing checksums: any set in Fashion-MNIST's form, of any number of images
+    #[arg(long, requires = "data")]
+    unverified: bool,
+}
+
+impl DatasetArgs {
+    /// Finds and loads it.
+    pub(super) fn open(&self) -> Result<Dataset> {
+        match (&self.folder.data, self.unverified) {
+            (Some(folder), true) => dataset::open_unverified(folder),
+            (folder, _) => dataset::open(folder.as_deref()),
+        }
+    }
 }
 
 fn thread_count(text: &str) -> std::result::Result<usize, String> {

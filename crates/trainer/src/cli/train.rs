@@ -8,10 +8,10 @@ use clap::Args;
 use lenet5::Forward;
 use serde_json::{Value, json};
 
-use super::options::{ComputeArgs, DataFolder, fraction, learning_rate, positive};
+use super::options::{ComputeArgs, DatasetArgs, fraction, learning_rate, positive};
 use super::output;
 use crate::config::{LossKind, TrainConfig, Versions};
-use crate::dataset::{self, Dataset};
+use crate::dataset::Dataset;
 use crate::errors::{Result, TrainerError};
 use crate::metrics::EpochMetrics;
 use crate::run_dir::RunDir;
@@ -29,7 +29,7 @@ pub(super) struct TrainArgs {
     #[command(flatten)]
     pub(super) compute: ComputeArgs,
     #[command(flatten)]
-    data: DataFolder,
+    data: DatasetArgs,
     /// Folder of this run, new or empty [default: a new one under ./runs]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     run_dir: Option<PathBuf>,
@@ -81,7 +81,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         }
     };
     let (device, threads) = args.compute.open()?;
-    let dataset = dataset::open(args.data.data.as_deref())?;
+    let dataset = args.data.open()?;
     describe_machine(&mut config, &device, threads, &dataset);
 
     let (run, epochs) = match run {

@@ -1,31 +1,58 @@
 //! One Adam update out of Candle's tensor ops, for any device.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Device, Result, Tensor, Var, bail};
 
-use super::{Coefficients, Parameters};
+use super::{Coefficients, Moments, Parameters};
 
-pub(super) fn zeros(parameters: &Parameters) -> Result<Vec<(Tensor, Tensor)>> {
-    parameters
-        .iter()
-        .map(|(_, var)| Ok((var.zeros_like()?, var.zeros_like()?)))
-        .collect()
+/// The moments of each parameter where it lies.
+pub(super) struct TensorMoments(Vec<(Tensor, Tensor)>);
+
+impl TensorMoments {
+    pub(super) fn zeros(parameters: &Parameters) -> Result<Self> {
+        let zeros = |var: &Var| Ok((var.zeros_like()?, var.zeros_like()?));
+        let moments = parameters.iter().map(|(_, var)| zeros(var));
+        Ok(Self(moments.collect::<Result<_>>()?))
+    }
 }
 
-pub(super) fn update(
-    var: &Var,
-    grad: &Tensor,
-    moments: &mut (Tensor, Tensor),
-    c: Coefficients,
-) -> Result<()> {
-    // Detached: otherwise each step's moments would keep the graph of all steps before it.
-    let (grad, w) = (grad.detach(), var.as_detached_tensor());
-    let (m, v) = &*moments;
-    let m = (m + ((&grad - m)? * c.one_minus_beta1)?)?;
-    let v = ((v * c.beta2)? + ((&grad * c.one_minus_beta2)? * &grad)?)?;
-    // A division by a plain number would become a multiplication by its reciprocal, which rounds differently.
-    let divisor = Tensor::new(c.sqrt_bias_correction2, var.device())?.to_dtype(var.dtype())?;
-    let denominator = (v.sqrt()?.broadcast_div(&divisor)? + c.eps)?;
-    var.set(&(w + ((&m * -c.step_size)? / denominator)?)?)?;
-    *moments = (m, v);
-    Ok(())
+impl Moments for TensorMoments {
+    fn fill(&mut self, saved: &[(Tensor, Tensor)]) -> Result<()> {
+        for ((m, v), (saved_m, saved_v)) in self.0.iter_mut().zip(saved) {
+            *m = saved_m.to_device(m.device())?;
+            *v = saved_v.to_device(v.device())?;
+        }
+        Ok(())
+    }
+
+    fn tensors(&self, _: &Parameters) -> Result<Vec<(Tensor, Tensor)>> {
+        self.0
+            .iter()
+            .map(|(m, v)| Ok((m.to_device(&Device::Cpu)?, v.to_device(&Device::Cpu)?)))
+            .collect()
+    }
+
+    fn update(
+        &mut self,
+        index: usize,
+        var: &Var,
+        (grad, rest): (&Tensor, &[Tensor]),
+        c: Coefficients,
+    ) -> Result<()> {
+        let count = self.0.len();
+        let Some((m, v)) = self.0.get_mut(index) else {
+            bail!("adam: expected the {count} parameters it was made for, got one more");
+        };
+        let mut sum = grad.clone();
+        for grad in rest {
+            sum = (sum + grad)?;
+        }
+        // Detached: otherwise each step's moments would keep the graph of all steps before it.
+        let (grad, w) = (sum.detach(), var.as_detached_tensor());
+        *m = (&*m + ((&grad - &*m)? * c.one_minus_beta1)?)?;
+        *v = ((&*v * c.beta2)? + ((&grad * c.one_minus_beta2)? * &grad)?)?;
+        // A division by a plain number would become a multiplication by its reciprocal, which rounds differently.
+        let divisor = Tensor::new(c.sqrt_bias_correction2, var.device())?.to_dtype(var.dtype())?;
+        let denominator = (v.sqrt()?.broadcast_div(&divisor)? + c.eps)?;
+        var.set(&(w + ((&*m * -c.step_size)? / denominator)?)?)
+    }
 }

@@ -12,7 +12,7 @@ use candle_core::{
 use candle_simd::{Float, Isa, Kernel, Simd};
 use rayon::prelude::*;
 
-use super::{Coefficients, Parameters};
+use super::{Coefficients, Moments, Parameters, Rounded};
 
 /// Elements a thread takes at a time: large enough to pay for handing it over.
 const CHUNK: usize = 12 * 1024;
@@ -69,17 +69,18 @@ impl<T: Real> FlatMoments<T> {
             ranges,
         }
     }
+}
 
-    /// Copies moments whose shapes and dtype the caller has checked.
-    pub(super) fn fill(&mut self, moments: &[(Tensor, Tensor)]) -> Result<()> {
-        for (range, (m, v)) in self.ranges.iter().zip(moments) {
+impl<T: Real> Moments for FlatMoments<T> {
+    fn fill(&mut self, saved: &[(Tensor, Tensor)]) -> Result<()> {
+        for (range, (m, v)) in self.ranges.iter().zip(saved) {
             self.first[range.clone()].copy_from_slice(&m.flatten_all()?.to_vec1::<T>()?);
             self.second[range.clone()].copy_from_slice(&v.flatten_all()?.to_vec1::<T>()?);
         }
         Ok(())
     }
 
-    pub(super) fn tensors(&self, parameters: &Parameters) -> Result<Vec<(Tensor, Tensor)>> {
+    fn tensors(&self, parameters: &Parameters) -> Result<Vec<(Tensor, Tensor)>> {
         let tensor =
             |flat: &[T], shape: &Shape| Tensor::from_slice(flat, shape, &candle_core::Device::Cpu);
         self.ranges
@@ -94,15 +95,19 @@ impl<T: Real> FlatMoments<T> {
             .collect()
     }
 
-    /// Updates the parameter number `index` and its moments with the sum of contiguous gradients, the first and the rest.
-    pub(super) fn update(
+    fn update(
         &mut self,
         index: usize,
         var: &Var,
         (grad, rest): (&Tensor, &[Tensor]),
         coefficients: Coefficients,
     ) -> Result<()> {
-        let range = self.ranges[index].clone();
+        let Some(range) = self.ranges.get(index).cloned() else {
+            bail!(
+                "adam: expected the {} parameters it was made for, got one more",
+                self.ranges.len()
+            );
+        };
         let op = AdamUpdate {
             moments: Mutex::new((&mut self.first[range.clone()], &mut self.second[range])),
             rest,
@@ -187,31 +192,6 @@ impl<T: Real> InplaceOp2 for AdamUpdate<'_, T> {
                 });
             });
         Ok(())
-    }
-}
-
-/// The coefficients in the type of the parameters.
-#[derive(Clone, Copy)]
-struct Rounded<T> {
-    one_minus_beta1: T,
-    beta2: T,
-    one_minus_beta2: T,
-    sqrt_bias_correction2: T,
-    eps: T,
-    minus_step_size: T,
-}
-
-impl<T: Real> Rounded<T> {
-    fn new(c: Coefficients) -> Self {
-        let round = <T as Float>::from_f64;
-        Self {
-            one_minus_beta1: round(c.one_minus_beta1),
-            beta2: round(c.beta2),
-            one_minus_beta2: round(c.one_minus_beta2),
-            sqrt_bias_correction2: round(c.sqrt_bias_correction2),
-            eps: round(c.eps),
-            minus_step_size: round(-c.step_size),
-        }
     }
 }
 

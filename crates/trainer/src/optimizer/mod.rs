@@ -11,21 +11,27 @@
 //! in this order of operations, which is that of `torch.optim.Adam` without weight decay. The coefficients are computed in
 //! double precision and rounded once.
 //!
-//! On the CPU one pass over each parameter updates `w`, `m` and `v` (`cpu_kernel`), with the moments of all parameters in two flat
-//! buffers. Elsewhere the update is composed of tensor ops (`composed`), which is also the oracle of the tests. Both give the same bits.
+//! On the CPU and on CUDA, in f32 and f64, one pass over each parameter updates `w`, `m` and `v` (`cpu_kernel`, `cuda_kernel`), with
+//! the moments of all parameters in two flat buffers. Elsewhere the update is composed of tensor ops (`composed`), which is also
+//! the oracle of the tests. All give the same bits.
 //!
 //! Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), Algorithm 1.
 
 mod composed;
 mod cpu_kernel;
+#[cfg(feature = "cuda")]
+mod cuda_kernel;
 #[cfg(test)]
 mod tests;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var, WithDType};
 
 use crate::errors::{Result, TrainerError};
+use composed::TensorMoments;
 use cpu_kernel::FlatMoments;
+#[cfg(feature = "cuda")]
+use cuda_kernel::DeviceMoments;
 
 /// Parameters in a fixed order, as [`lenet5::LeNet5::parameters`] returns them.
 pub type Parameters = [(&'static str, Var)];
@@ -79,18 +85,54 @@ impl Coefficients {
     }
 }
 
-/// First and second moments of every parameter.
-enum Moments {
-    F32(FlatMoments<f32>),
-    F64(FlatMoments<f64>),
-    Tensors(Vec<(Tensor, Tensor)>),
+/// The coefficients in the type of the parameters. `Coefficients` of `adam.cu` is the same on the device.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Rounded<T> {
+    one_minus_beta1: T,
+    beta2: T,
+    one_minus_beta2: T,
+    sqrt_bias_correction2: T,
+    eps: T,
+    minus_step_size: T,
+}
+
+impl<T: WithDType> Rounded<T> {
+    fn new(c: Coefficients) -> Self {
+        Self {
+            one_minus_beta1: T::from_f64(c.one_minus_beta1),
+            beta2: T::from_f64(c.beta2),
+            one_minus_beta2: T::from_f64(c.one_minus_beta2),
+            sqrt_bias_correction2: T::from_f64(c.sqrt_bias_correction2),
+            eps: T::from_f64(c.eps),
+            minus_step_size: T::from_f64(-c.step_size),
+        }
+    }
+}
+
+/// First and second moments of every parameter, and the update that goes with where they lie.
+trait Moments: Send + Sync {
+    /// Copies moments whose number, shapes and dtype the caller has checked.
+    fn fill(&mut self, saved: &[(Tensor, Tensor)]) -> candle_core::Result<()>;
+
+    /// A copy on the CPU, in the parameters' order and shapes.
+    fn tensors(&self, parameters: &Parameters) -> candle_core::Result<Vec<(Tensor, Tensor)>>;
+
+    /// Updates the parameter number `index` and its moments with the sum of contiguous gradients, the first and the rest.
+    fn update(
+        &mut self,
+        index: usize,
+        var: &Var,
+        grads: (&Tensor, &[Tensor]),
+        coefficients: Coefficients,
+    ) -> candle_core::Result<()>;
 }
 
 /// The optimizer: options, step count and moments.
 pub struct Adam {
     options: AdamOptions,
     steps: u64,
-    moments: Moments,
+    moments: Box<dyn Moments>,
 }
 
 /// The state of an [`Adam`] as tensors, for a checkpoint.
@@ -108,15 +150,10 @@ impl Adam {
     /// # Errors
     /// When the device fails to allocate.
     pub fn new(options: AdamOptions, parameters: &Parameters) -> Result<Self> {
-        let moments = match layout(parameters) {
-            (true, DType::F32) => Moments::F32(FlatMoments::zeros(parameters)),
-            (true, DType::F64) => Moments::F64(FlatMoments::zeros(parameters)),
-            _ => Moments::Tensors(composed::zeros(parameters)?),
-        };
         Ok(Self {
             options,
             steps: 0,
-            moments,
+            moments: fused(parameters)?,
         })
     }
 
@@ -128,7 +165,7 @@ impl Adam {
         Ok(Self {
             options,
             steps: 0,
-            moments: Moments::Tensors(composed::zeros(parameters)?),
+            moments: Box::new(TensorMoments::zeros(parameters)?),
         })
     }
 
@@ -158,16 +195,7 @@ impl Adam {
         }
         let mut adam = Self::new(options, parameters)?;
         adam.steps = state.steps;
-        match &mut adam.moments {
-            Moments::F32(flat) => flat.fill(&state.moments)?,
-            Moments::F64(flat) => flat.fill(&state.moments)?,
-            Moments::Tensors(tensors) => {
-                let device = parameters[0].1.device();
-                for (own, saved) in tensors.iter_mut().zip(&state.moments) {
-                    *own = (saved.0.to_device(device)?, saved.1.to_device(device)?);
-                }
-            }
-        }
+        adam.moments.fill(&state.moments)?;
         Ok(adam)
     }
 
@@ -176,17 +204,9 @@ impl Adam {
     /// # Errors
     /// When the moments cannot be copied from their device.
     pub fn state(&self, parameters: &Parameters) -> Result<AdamState> {
-        let moments = match &self.moments {
-            Moments::F32(flat) => flat.tensors(parameters)?,
-            Moments::F64(flat) => flat.tensors(parameters)?,
-            Moments::Tensors(tensors) => tensors
-                .iter()
-                .map(|(m, v)| Ok((m.to_device(&Device::Cpu)?, v.to_device(&Device::Cpu)?)))
-                .collect::<candle_core::Result<_>>()?,
-        };
         Ok(AdamState {
             steps: self.steps,
-            moments,
+            moments: self.moments.tensors(parameters)?,
         })
     }
 
@@ -225,24 +245,29 @@ impl Adam {
             let Some((first, rest)) = grads.split_first() else {
                 return Err(TrainerError::Run("an optimizer step of no parts".into()));
             };
-            match &mut self.moments {
-                Moments::F32(flat) => flat.update(index, var, (first, rest), coefficients)?,
-                Moments::F64(flat) => flat.update(index, var, (first, rest), coefficients)?,
-                Moments::Tensors(tensors) => {
-                    let mut sum = first.clone();
-                    for grad in rest {
-                        sum = (sum + grad)?;
-                    }
-                    composed::update(var, &sum, &mut tensors[index], coefficients)?
-                }
-            }
+            self.moments
+                .update(index, var, (first, rest), coefficients)?;
         }
         Ok(())
     }
 }
 
-/// Whether the parameters lie on the CPU, and their dtype.
-fn layout(parameters: &Parameters) -> (bool, DType) {
-    let first = &parameters[0].1;
-    (first.device().is_cpu(), first.dtype())
+/// Moments of zero for the fused update, where there is one for these parameters.
+fn fused(parameters: &Parameters) -> Result<Box<dyn Moments>> {
+    let kind = parameters
+        .first()
+        .map(|(_, var)| (var.device(), var.dtype()));
+    Ok(match kind {
+        Some((Device::Cpu, DType::F32)) => Box::new(FlatMoments::<f32>::zeros(parameters)),
+        Some((Device::Cpu, DType::F64)) => Box::new(FlatMoments::<f64>::zeros(parameters)),
+        #[cfg(feature = "cuda")]
+        Some((Device::Cuda(device), DType::F32)) => {
+            Box::new(DeviceMoments::<f32>::zeros(device, parameters)?)
+        }
+        #[cfg(feature = "cuda")]
+        Some((Device::Cuda(device), DType::F64)) => {
+            Box::new(DeviceMoments::<f64>::zeros(device, parameters)?)
+        }
+        _ => Box::new(TensorMoments::zeros(parameters)?),
+    })
 }

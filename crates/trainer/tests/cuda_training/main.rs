@@ -1,5 +1,6 @@
 //! LeNet-5 trained on CUDA against the CPU. It needs a CUDA device, or the emulated driver in `tests/emulated-driver`.
 
+mod command;
 mod runs;
 #[path = "../shared/small_data.rs"]
 mod small_data;

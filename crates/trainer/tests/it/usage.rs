@@ -25,7 +25,7 @@ fn every_command_has_help() {
 #[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
     let folder = temporary();
-    let wrong: [&[&str]; 16] = [
+    let wrong: [&[&str]; 17] = [
         &[],
         &["fly"],
         &["train", "--speed"],
@@ -40,6 +40,7 @@ fn wrong_arguments_are_named_and_exit_with_2() {
         &["train", "--device", "gpu"],
         &["train", "--min-accuracy", "1.5"],
         &["train", "--seed", "-3"],
+        &["train", "--unverified"],
         &["train", "--resume", "a", "--run-dir", "b"],
         &["verify-training"],
     ];

@@ -2,17 +2,24 @@
 
 use fashion_mnist::{FashionMnist, Split};
 
-/// `train` and `test` images of classes that differ in where the image is bright, so that a few steps teach something.
+/// The pixels of `n` images of 28 x 28 and their labels. Classes differ in where the image is bright, so that a few steps teach
+/// something.
+pub(crate) fn small_images(n: usize, salt: usize) -> (Vec<u8>, Vec<u8>) {
+    let labels: Vec<u8> = (0..n).map(|i| (i * 7 % 10) as u8).collect();
+    let images = (0..n * 784)
+        .map(|at| {
+            let (image, pixel) = (at / 784, at % 784);
+            let bright = pixel / 79 == usize::from(labels[image]);
+            (at * 31 + salt) as u8 / 4 + if bright { 150 } else { 0 }
+        })
+        .collect();
+    (images, labels)
+}
+
+/// `train` and `test` of these images.
 pub(crate) fn small_data(train: usize, test: usize) -> FashionMnist {
     let split = |n: usize, salt: usize| {
-        let labels: Vec<u8> = (0..n).map(|i| (i * 7 % 10) as u8).collect();
-        let images: Vec<u8> = (0..n * 784)
-            .map(|at| {
-                let (image, pixel) = (at / 784, at % 784);
-                let bright = pixel / 79 == usize::from(labels[image]);
-                (at * 31 + salt) as u8 / 4 + if bright { 150 } else { 0 }
-            })
-            .collect();
+        let (images, labels) = small_images(n, salt);
         Split::from_raw(&images, labels).expect("well-formed")
     };
     FashionMnist {
