@@ -1,8 +1,8 @@
 //! One Adam update out of Candle's tensor ops, for any device.
 
-use candle_core::{Device, Result, Tensor, Var, bail};
+use candle_core::{Device, Result, Tensor, Var};
 
-use super::{Coefficients, Moments, Parameters};
+use super::{Coefficients, Moments, Parameters, Update};
 
 /// The moments of each parameter where it lies.
 pub(super) struct TensorMoments(Vec<(Tensor, Tensor)>);
@@ -31,28 +31,19 @@ impl Moments for TensorMoments {
             .collect()
     }
 
-    fn update(
-        &mut self,
-        index: usize,
-        var: &Var,
-        (grad, rest): (&Tensor, &[Tensor]),
-        c: Coefficients,
-    ) -> Result<()> {
-        let count = self.0.len();
-        let Some((m, v)) = self.0.get_mut(index) else {
-            bail!("adam: expected the {count} parameters it was made for, got one more");
-        };
-        let mut sum = grad.clone();
-        for grad in rest {
-            sum = (sum + grad)?;
+    fn update(&mut self, updates: &[Update<'_>], c: Coefficients) -> Result<()> {
+        for ((m, v), update) in self.0.iter_mut().zip(updates) {
+            let var = update.var;
+            // Detached: otherwise each step's moments would keep the graph of all steps before it.
+            let (grad, w) = (update.sum()?.detach(), var.as_detached_tensor());
+            *m = (&*m + ((&grad - &*m)? * c.one_minus_beta1)?)?;
+            *v = ((&*v * c.beta2)? + ((&grad * c.one_minus_beta2)? * &grad)?)?;
+            // A division by a plain number would become a multiplication by its reciprocal, which rounds differently.
+            let divisor =
+                Tensor::new(c.sqrt_bias_correction2, var.device())?.to_dtype(var.dtype())?;
+            let denominator = (v.sqrt()?.broadcast_div(&divisor)? + c.eps)?;
+            var.set(&(w + ((&*m * -c.step_size)? / denominator)?)?)?;
         }
-        // Detached: otherwise each step's moments would keep the graph of all steps before it.
-        let (grad, w) = (sum.detach(), var.as_detached_tensor());
-        *m = (&*m + ((&grad - &*m)? * c.one_minus_beta1)?)?;
-        *v = ((&*v * c.beta2)? + ((&grad * c.one_minus_beta2)? * &grad)?)?;
-        // A division by a plain number would become a multiplication by its reciprocal, which rounds differently.
-        let divisor = Tensor::new(c.sqrt_bias_correction2, var.device())?.to_dtype(var.dtype())?;
-        let denominator = (v.sqrt()?.broadcast_div(&divisor)? + c.eps)?;
-        var.set(&(w + ((&*m * -c.step_size)? / denominator)?)?)
+        Ok(())
     }
 }

@@ -7,12 +7,12 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use candle_core::{
-    CpuStorage, InplaceOp2, Layout, Result, Shape, Storage, Tensor, Var, WithDType, bail,
+    CpuStorage, InplaceOp2, Layout, Result, Shape, Storage, Tensor, WithDType, bail,
 };
 use candle_simd::{Float, Isa, Kernel, Simd};
 use rayon::prelude::*;
 
-use super::{Coefficients, Moments, Parameters, Rounded};
+use super::{Coefficients, Moments, Parameters, Rounded, Update};
 
 /// Elements a thread takes at a time: large enough to pay for handing it over.
 const CHUNK: usize = 12 * 1024;
@@ -95,25 +95,29 @@ impl<T: Real> Moments for FlatMoments<T> {
             .collect()
     }
 
-    fn update(
-        &mut self,
-        index: usize,
-        var: &Var,
-        (grad, rest): (&Tensor, &[Tensor]),
-        coefficients: Coefficients,
-    ) -> Result<()> {
-        let Some(range) = self.ranges.get(index).cloned() else {
-            bail!(
-                "adam: expected the {} parameters it was made for, got one more",
-                self.ranges.len()
-            );
-        };
-        let op = AdamUpdate {
-            moments: Mutex::new((&mut self.first[range.clone()], &mut self.second[range])),
-            rest,
-            coefficients,
-        };
-        var.inplace_op2(grad, &op)
+    /// The parameters side by side, and the chunks of each: most of the work is in one of them.
+    fn update(&mut self, updates: &[Update<'_>], coefficients: Coefficients) -> Result<()> {
+        let (mut first, mut second) = (&mut self.first[..], &mut self.second[..]);
+        let mut parameters = Vec::with_capacity(updates.len());
+        for (update, range) in updates.iter().zip(&self.ranges) {
+            let (m, v);
+            (m, first) = first.split_at_mut(range.len());
+            (v, second) = second.split_at_mut(range.len());
+            parameters.push((update, (m, v)));
+        }
+        parameters
+            .into_par_iter()
+            .try_for_each(|(update, moments)| {
+                let [grad, rest @ ..] = &update.gradients[..] else {
+                    bail!("adam: a parameter has no gradient");
+                };
+                let op = AdamUpdate {
+                    moments: Mutex::new(moments),
+                    rest,
+                    coefficients,
+                };
+                update.var.inplace_op2(grad, &op)
+            })
     }
 }
 

@@ -9,11 +9,11 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, CudaViewMut, DeviceRepr, LaunchConfig, PushKernelArg, ValidAsZeroBits,
 };
 use candle_core::{
-    CpuStorage, CudaDevice, CudaStorage, Device, Error, InplaceOp2, Layout, Result, Tensor, Var,
+    CpuStorage, CudaDevice, CudaStorage, Device, Error, InplaceOp2, Layout, Result, Tensor,
     WithDType, bail,
 };
 
-use super::{Coefficients, Moments, Parameters, Rounded};
+use super::{Coefficients, Moments, Parameters, Rounded, Update};
 
 /// What the build script made of `adam.cu`.
 mod ptx {
@@ -107,33 +107,21 @@ impl<T: CudaReal> Moments for DeviceMoments<T> {
             .collect()
     }
 
-    fn update(
-        &mut self,
-        index: usize,
-        var: &Var,
-        (grad, rest): (&Tensor, &[Tensor]),
-        coefficients: Coefficients,
-    ) -> Result<()> {
-        let Some(range) = self.ranges.get(index).cloned() else {
-            bail!(
-                "adam: expected the {} parameters it was made for, got one more",
-                self.ranges.len()
-            );
-        };
-        // A batch is one part here, so there is nothing to add up but in a caller's own steps.
-        let mut sum = grad.clone();
-        for grad in rest {
-            sum = (sum + grad)?;
+    fn update(&mut self, updates: &[Update<'_>], coefficients: Coefficients) -> Result<()> {
+        for (update, range) in updates.iter().zip(&self.ranges) {
+            // A batch is one part here, so there is nothing to add up but in a caller's own steps.
+            let gradient = update.sum()?;
+            let op = AdamUpdate {
+                device: &self.device,
+                moments: Mutex::new((
+                    self.first.slice_mut(range.clone()),
+                    self.second.slice_mut(range.clone()),
+                )),
+                coefficients: Rounded::new(coefficients),
+            };
+            update.var.inplace_op2(&gradient, &op)?;
         }
-        let op = AdamUpdate {
-            device: &self.device,
-            moments: Mutex::new((
-                self.first.slice_mut(range.clone()),
-                self.second.slice_mut(range),
-            )),
-            coefficients: Rounded::new(coefficients),
-        };
-        var.inplace_op2(&sum, &op)
+        Ok(())
     }
 }
 

@@ -118,20 +118,37 @@ trait Moments: Send + Sync {
     /// A copy on the CPU, in the parameters' order and shapes.
     fn tensors(&self, parameters: &Parameters) -> candle_core::Result<Vec<(Tensor, Tensor)>>;
 
-    /// Updates the parameter number `index` and its moments with the sum of contiguous gradients, the first and the rest.
+    /// Updates the parameters that the moments were made for, all of them in their order.
     fn update(
         &mut self,
-        index: usize,
-        var: &Var,
-        grads: (&Tensor, &[Tensor]),
+        updates: &[Update<'_>],
         coefficients: Coefficients,
     ) -> candle_core::Result<()>;
+}
+
+/// A parameter and what its gradient is the sum of: contiguous tensors, at least one, added in their order.
+struct Update<'a> {
+    var: &'a Var,
+    gradients: Vec<Tensor>,
+}
+
+impl Update<'_> {
+    /// The gradient, where a kernel does not add it up itself.
+    fn sum(&self) -> candle_core::Result<Tensor> {
+        let [first, rest @ ..] = &self.gradients[..] else {
+            candle_core::bail!("adam: a parameter has no gradient");
+        };
+        rest.iter()
+            .try_fold(first.clone(), |sum, gradient| sum + gradient)
+    }
 }
 
 /// The optimizer: options, step count and moments.
 pub struct Adam {
     options: AdamOptions,
     steps: u64,
+    /// How many it was made for.
+    parameters: usize,
     moments: Box<dyn Moments>,
 }
 
@@ -153,6 +170,7 @@ impl Adam {
         Ok(Self {
             options,
             steps: 0,
+            parameters: parameters.len(),
             moments: fused(parameters)?,
         })
     }
@@ -165,6 +183,7 @@ impl Adam {
         Ok(Self {
             options,
             steps: 0,
+            parameters: parameters.len(),
             moments: Box::new(TensorMoments::zeros(parameters)?),
         })
     }
@@ -227,10 +246,22 @@ impl Adam {
     ///
     /// # Errors
     /// As [`Adam::step`], for each part.
-    pub fn step_of_parts(&mut self, parameters: &Parameters, parts: &[&GradStore]) -> Result<()> {
-        self.steps += 1;
-        let coefficients = Coefficients::new(&self.options, self.steps);
-        for (index, (name, var)) in parameters.iter().enumerate() {
+    pub fn step_of_parts<'p>(
+        &mut self,
+        parameters: &'p Parameters,
+        parts: &[&GradStore],
+    ) -> Result<()> {
+        if parameters.len() != self.parameters {
+            return Err(TrainerError::Run(format!(
+                "the optimizer was made for {} parameters and is to update {}",
+                self.parameters,
+                parameters.len()
+            )));
+        }
+        if parts.is_empty() {
+            return Err(TrainerError::Run("an optimizer step of no parts".into()));
+        }
+        let update = |(name, var): &'p (&'static str, Var)| {
             let gradient = |part: &&GradStore| {
                 part.get(var)
                     .map(Tensor::contiguous)
@@ -241,13 +272,13 @@ impl Adam {
                         ))
                     })
             };
-            let grads = parts.iter().map(gradient).collect::<Result<Vec<_>>>()?;
-            let Some((first, rest)) = grads.split_first() else {
-                return Err(TrainerError::Run("an optimizer step of no parts".into()));
-            };
-            self.moments
-                .update(index, var, (first, rest), coefficients)?;
-        }
+            let gradients = parts.iter().map(gradient).collect::<Result<_>>()?;
+            Ok(Update { var, gradients })
+        };
+        let updates = parameters.iter().map(update).collect::<Result<Vec<_>>>()?;
+        self.steps += 1;
+        let coefficients = Coefficients::new(&self.options, self.steps);
+        self.moments.update(&updates, coefficients)?;
         Ok(())
     }
 }

@@ -153,7 +153,12 @@ fn a_foreign_state_and_a_missing_gradient_are_errors() -> TrainerResult<()> {
     state.moments.pop();
     assert!(Adam::restore(AdamOptions::default(), &parameters, &state).is_err());
     let grads = parameters[0].1.sum_all()?.backward()?;
+    let before = values(&parameters)?;
     let error = adam.step(&parameters, &grads).expect_err("no gradient");
     assert!(error.message().contains("parameter odd has no gradient"));
+    assert_eq!(adam.steps(), 0);
+    assert_eq!(values(&parameters)?, before, "the others are not updated");
+    let error = adam.step(&parameters[..1], &grads).expect_err("too few");
+    assert!(error.message().contains("made for"), "{}", error.message());
     Ok(())
 }
