@@ -108,15 +108,12 @@ impl<T: Real> Moments for FlatMoments<T> {
         parameters
             .into_par_iter()
             .try_for_each(|(update, moments)| {
-                let [grad, rest @ ..] = &update.gradients[..] else {
-                    bail!("adam: a parameter has no gradient");
-                };
                 let op = AdamUpdate {
                     moments: Mutex::new(moments),
-                    rest,
+                    rest: &update.rest,
                     coefficients,
                 };
-                update.var.inplace_op2(grad, &op)
+                update.var.inplace_op2(&update.gradient, &op)
             })
     }
 }

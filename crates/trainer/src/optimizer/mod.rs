@@ -126,20 +126,19 @@ trait Moments: Send + Sync {
     ) -> candle_core::Result<()>;
 }
 
-/// A parameter and what its gradient is the sum of: contiguous tensors, at least one, added in their order.
+/// A parameter and what its gradient is the sum of: contiguous tensors, added in their order.
 struct Update<'a> {
     var: &'a Var,
-    gradients: Vec<Tensor>,
+    gradient: Tensor,
+    rest: Vec<Tensor>,
 }
 
 impl Update<'_> {
-    /// The gradient, where a kernel does not add it up itself.
+    /// The whole gradient, where a kernel does not add it up itself.
     fn sum(&self) -> candle_core::Result<Tensor> {
-        let [first, rest @ ..] = &self.gradients[..] else {
-            candle_core::bail!("adam: a parameter has no gradient");
-        };
-        rest.iter()
-            .try_fold(first.clone(), |sum, gradient| sum + gradient)
+        self.rest
+            .iter()
+            .try_fold(self.gradient.clone(), |sum, gradient| sum + gradient)
     }
 }
 
@@ -258,9 +257,9 @@ impl Adam {
                 parameters.len()
             )));
         }
-        if parts.is_empty() {
+        let Some((first, rest)) = parts.split_first() else {
             return Err(TrainerError::Run("an optimizer step of no parts".into()));
-        }
+        };
         let update = |(name, var): &'p (&'static str, Var)| {
             let gradient = |part: &&GradStore| {
                 part.get(var)
@@ -272,8 +271,11 @@ impl Adam {
                         ))
                     })
             };
-            let gradients = parts.iter().map(gradient).collect::<Result<_>>()?;
-            Ok(Update { var, gradients })
+            Ok(Update {
+                var,
+                gradient: gradient(first)?,
+                rest: rest.iter().map(gradient).collect::<Result<_>>()?,
+            })
         };
         let updates = parameters.iter().map(update).collect::<Result<Vec<_>>>()?;
         self.steps += 1;
