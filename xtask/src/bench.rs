@@ -57,12 +57,12 @@ const SUITES: [Suite; 3] = [
 /// The column that the others are compared with.
 const OURS: &str = "ours";
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Options {
     suites: Vec<&'static str>,
     python: Option<PathBuf>,
     threads: Option<usize>,
-    rounds: usize,
+    rounds: Option<usize>,
     filter: Option<String>,
     quick: bool,
     json: bool,
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
     let mut notes = vec![format!("{threads} threads; {}", processor())];
     let mut measurements = Vec::new();
     for suite in SUITES.iter().filter(|s| options.suites.contains(&s.name)) {
-        for _ in 0..options.rounds {
+        for _ in 0..options.rounds.unwrap_or(1) {
             measure_rust(suite, &options, threads, &mut notes, &mut measurements)?;
             if let Some(python) = &options.python {
                 measure_python(suite, python, threads, &mut notes, &mut measurements)?;
@@ -120,15 +120,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
 }
 
 fn parse(arguments: &[OsString]) -> Result<Option<Options>, Failure> {
-    let mut options = Options {
-        suites: Vec::new(),
-        python: None,
-        threads: None,
-        rounds: 1,
-        filter: None,
-        quick: false,
-        json: false,
-    };
+    let mut options = Options::default();
     let mut rest = arguments.iter().map(|a| a.to_string_lossy().into_owned());
     while let Some(argument) = rest.next() {
         let mut value = |name: &str| {
@@ -145,7 +137,7 @@ fn parse(arguments: &[OsString]) -> Result<Option<Options>, Failure> {
             "--quick" => options.quick = true,
             "--json" => options.json = true,
             "--threads" => options.threads = Some(count(&argument, &value("--threads")?)?),
-            "--rounds" => options.rounds = count(&argument, &value("--rounds")?)?,
+            "--rounds" => options.rounds = Some(count(&argument, &value("--rounds")?)?),
             name => match SUITES.iter().find(|suite| suite.name == name) {
                 Some(suite) => options.suites.push(suite.name),
                 None => {
@@ -175,8 +167,10 @@ fn count(option: &str, text: &str) -> Result<usize, Failure> {
 fn medians(rounds: Vec<Measurement>) -> Vec<Measurement> {
     let mut found: Vec<(Measurement, Vec<f64>)> = Vec::new();
     for m in rounds {
-        let key = |m: &Measurement| (m.group.clone(), m.function.clone(), m.shape.clone());
-        match found.iter_mut().find(|(known, _)| key(known) == key(&m)) {
+        let is_same = |known: &Measurement| {
+            (&known.group, &known.function, &known.shape) == (&m.group, &m.function, &m.shape)
+        };
+        match found.iter_mut().find(|(known, _)| is_same(known)) {
             Some((_, seconds)) => seconds.push(m.seconds),
             None => {
                 let seconds = vec![m.seconds];

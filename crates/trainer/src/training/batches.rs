@@ -70,12 +70,9 @@ impl InplaceOp1 for Normalize<'_> {
             .zip(self.indices.par_chunks(CHUNK))
             .try_for_each(|(values, indices)| {
                 // Images of a batch lie anywhere in memory, so each would be waited for in turn.
-                for &index in indices {
-                    prefetch(
-                        self.split
-                            .image_u8(index as usize)
-                            .map_or(&[], |image| image),
-                    );
+                let images = indices.iter().map(|&index| index as usize);
+                for image in images.filter_map(|index| self.split.image_u8(index)) {
+                    prefetch(image);
                 }
                 self.split.normalize_into(indices, values)
             })?;
