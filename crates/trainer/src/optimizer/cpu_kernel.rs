@@ -12,7 +12,7 @@ use candle_core::{
 use candle_simd::{Float, Isa, Kernel, Simd};
 use rayon::prelude::*;
 
-use super::{Coefficients, Moments, Parameters, Rounded, Update};
+use super::{Coefficients, Moments, Parameters, Rounded, Update, spans};
 
 /// Elements a thread takes at a time: large enough to pay for handing it over.
 const CHUNK: usize = 12 * 1024;
@@ -139,12 +139,7 @@ impl<T: Real> InplaceOp2 for AdamUpdate<'_, T> {
         grad: &CpuStorage,
         grad_layout: &Layout,
     ) -> Result<()> {
-        let (Some((w0, w1)), Some((g0, g1))) = (
-            weights_layout.contiguous_offsets(),
-            grad_layout.contiguous_offsets(),
-        ) else {
-            bail!("adam: parameter and gradient must be contiguous");
-        };
+        let ((w0, w1), (g0, g1)) = spans(weights_layout, grad_layout)?;
         let mut grads = vec![&grad.as_slice::<T>()?[g0..g1]];
         let guards: Vec<_> = self.rest.iter().map(Tensor::storage_and_layout).collect();
         for (storage, layout) in &guards {

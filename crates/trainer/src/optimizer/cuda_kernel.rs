@@ -13,7 +13,7 @@ use candle_core::{
     WithDType, bail,
 };
 
-use super::{Coefficients, Moments, Parameters, Rounded, Update};
+use super::{Coefficients, Moments, Parameters, Rounded, Update, spans};
 
 /// What the build script made of `adam.cu`.
 mod ptx {
@@ -149,12 +149,7 @@ impl<T: CudaReal> InplaceOp2 for AdamUpdate<'_, T> {
         grad: &CudaStorage,
         grad_layout: &Layout,
     ) -> Result<()> {
-        let (Some((w0, w1)), Some((g0, g1))) = (
-            weights_layout.contiguous_offsets(),
-            grad_layout.contiguous_offsets(),
-        ) else {
-            bail!("adam: parameter and gradient must be contiguous");
-        };
+        let ((w0, w1), (g0, g1)) = spans(weights_layout, grad_layout)?;
         if !(weights.device().same_device(self.device) && grad.device().same_device(self.device)) {
             bail!("adam: parameter, gradient and moments must lie on the same CUDA device");
         }

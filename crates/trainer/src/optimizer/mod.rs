@@ -25,7 +25,7 @@ mod cuda_kernel;
 mod tests;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var, WithDType};
+use candle_core::{DType, Device, Layout, Tensor, Var, WithDType};
 
 use crate::errors::{Result, TrainerError};
 use composed::TensorMoments;
@@ -140,6 +140,19 @@ impl Update<'_> {
             .iter()
             .try_fold(self.gradient.clone(), |sum, gradient| sum + gradient)
     }
+}
+
+/// Where a contiguous tensor starts and ends in its storage.
+type Span = (usize, usize);
+
+/// Where a parameter and its gradient lie, of which a kernel takes contiguous ones alone.
+fn spans(weights: &Layout, gradient: &Layout) -> candle_core::Result<(Span, Span)> {
+    let (Some(weights), Some(gradient)) =
+        (weights.contiguous_offsets(), gradient.contiguous_offsets())
+    else {
+        candle_core::bail!("adam: parameter and gradient must be contiguous");
+    };
+    Ok((weights, gradient))
 }
 
 /// The optimizer: options, step count and moments.
