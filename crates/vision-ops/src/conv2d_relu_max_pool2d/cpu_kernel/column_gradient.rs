@@ -17,7 +17,7 @@ use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 use super::super::Geometry;
 use super::super::fused::{Gradients, Known};
 use super::column_lanes::{half_columns, planes_len, split_columns};
-use super::halving::{chunk_size, for_image_chunks, prefetch_image, winners_len};
+use super::halving::{chunk_size, for_image_chunks, prefetch_share, winners_len};
 use super::sparse_backward::lanes;
 use crate::element::Element;
 use crate::kernels::partial_sums::add_in_order;
@@ -165,22 +165,20 @@ impl<F: Element> Kernel for Chunk<'_, F> {
         let mut gradients = Scratch::dirty(sizes.at_once * sizes.gradients);
         let mut sums = Scratch::zeroed(outputs * (taps + 1) * lanes);
         let (weight_sums, bias_sums) = sums.split_at_mut(outputs * taps * lanes);
-        let mut n = 0;
-        let images = known
-            .x
-            .chunks(sizes.at_once * conv.input_len())
-            .zip(known.y.chunks(sizes.at_once * sizes.pooled))
+        let mut images = known.x.chunks(sizes.at_once * conv.input_len());
+        let known = known
+            .y
+            .chunks(sizes.at_once * sizes.pooled)
             .zip(known.upstream.chunks(sizes.at_once * sizes.pooled))
             .zip(known.winners.chunks(sizes.at_once * sizes.winners));
-        for (((x, y), upstream), winners) in images {
+        for ((y, upstream), winners) in known {
+            let Some(x) = images.next() else { break };
             let (xs, ys) = (
                 x.chunks_exact(conv.input_len()),
                 y.chunks_exact(sizes.pooled),
             );
             let count = xs.len();
             for (x, seen) in xs.zip(seen.chunks_exact_mut(sizes.seen)) {
-                n += 1;
-                prefetch_image(geometry, known.x, n);
                 split_columns(s, geometry, x, &mut planes);
                 shift(s, geometry, &layout, &planes, seen);
             }
@@ -195,6 +193,7 @@ impl<F: Element> Kernel for Chunk<'_, F> {
                 layout: &layout,
                 sizes,
                 count,
+                next: images.clone().next().unwrap_or_default(),
                 seen: &seen,
                 gradients: &gradients,
                 winners,
@@ -283,6 +282,8 @@ struct Images<'a, F: Element> {
     layout: &'a Layout,
     sizes: Sizes,
     count: usize,
+    /// The images after these, or none.
+    next: &'a [F],
     seen: &'a [F],
     gradients: &'a [F],
     winners: &'a [u8],
@@ -347,6 +348,9 @@ impl<F: Element> Images<'_, F> {
         assert!(2 * height + conv.kernel.0 <= rows + 1);
         assert!(piece.row + R <= conv.kernel.0 && piece.column + C <= conv.kernel.1);
         for o in 0..conv.out_channels {
+            if (piece.row, piece.column) == (0, 0) {
+                prefetch_share(self.next, o, conv.out_channels);
+            }
             for c in 0..conv.in_channels {
                 let first = o * taps + (c * conv.kernel.0 + piece.row) * conv.kernel.1;
                 let first = (first + piece.column) * lanes;
@@ -359,9 +363,13 @@ impl<F: Element> Images<'_, F> {
                     unsafe {
                         let to = to.as_mut_ptr();
                         let at = |a: usize, b: usize| (a * conv.kernel.1 + b) * lanes;
-                        let mut sum: [[_; C]; R] = std::array::from_fn(|a| {
-                            std::array::from_fn(|b| F::V::<S>::load_ptr(s, to.add(at(a, b))))
-                        });
+                        // No `from_fn` of so many vectors: it is a call of its own that sends them through memory.
+                        let mut sum = [[zero; C]; R];
+                        for (a, row) in sum.iter_mut().enumerate() {
+                            for (b, sum) in row.iter_mut().enumerate() {
+                                *sum = F::V::<S>::load_ptr(s, to.add(at(a, b)));
+                            }
+                        }
                         for image in 0..self.count {
                             let seen = image * self.sizes.seen;
                             let seen = seen + (c * rows + piece.row) * row_step;

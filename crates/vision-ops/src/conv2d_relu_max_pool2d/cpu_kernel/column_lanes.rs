@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use candle_simd::{Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
-use super::halving::{ImagesForward, pool_four, prefetch_image, winners_len};
+use super::halving::{ImagesForward, pool_four, prefetch_share, winners_len};
 use crate::element::Element;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
@@ -152,17 +152,18 @@ impl<F: Element> Kernel for Images<'_, F> {
     fn run<S: Simd>(self, s: S) {
         let geometry = self.shared.geometry;
         let outputs = geometry.conv.out_channels;
-        let images = self
-            .images
-            .chunks_exact(geometry.conv.input_len())
-            .zip(self.y.chunks_exact_mut(outputs * geometry.pooled()))
+        let mut images = self.images.chunks_exact(geometry.conv.input_len());
+        let results = self
+            .y
+            .chunks_exact_mut(outputs * geometry.pooled())
             .zip(self.winners.chunks_exact_mut(winners_len(geometry)));
-        for (n, ((image, y), winners)) in images.enumerate() {
-            prefetch_image(geometry, self.images, n + 1);
+        for (y, winners) in results {
+            let Some(image) = images.next() else { break };
             split_columns(s, geometry, image, self.planes);
             let mut image = Image {
                 shared: self.shared,
                 planes: self.planes,
+                next: images.clone().next().unwrap_or_default(),
                 y,
                 winners,
             };
@@ -188,6 +189,8 @@ impl<F: Element> Kernel for Images<'_, F> {
 struct Image<'a, F: Element> {
     shared: &'a ColumnLanes<'a, F>,
     planes: &'a [F],
+    /// The image after this one, or none.
+    next: &'a [F],
     y: &'a mut [MaybeUninit<F>],
     winners: &'a mut [u8],
 }
@@ -207,6 +210,9 @@ impl<F: Element> Image<'_, F> {
         let pooled = height * width;
         debug_assert!(channel + N <= outputs);
         for i in 0..height {
+            if channel == 0 {
+                prefetch_share(self.next, i, height);
+            }
             for j in (0..width).step_by(lanes) {
                 let count = lanes.min(width - j);
                 let mut sums = [[zero; 4]; N];

@@ -35,17 +35,16 @@ pub(in crate::conv2d_relu_max_pool2d) fn winners_len(geometry: &Geometry) -> usi
     geometry.conv.out_channels * geometry.pooled() + MAX_LANES
 }
 
-/// Asks for image `n` of `images`, where there is one: the batch was last read a whole pass over the model ago.
+/// Asks for share `n` of `of` of images that come next: the batch was last read a whole pass over the model ago. Asked for all
+/// at once they would fill the queue of cache lines that are on their way, and the kernel would wait for room in it.
 #[inline(always)]
-pub(in crate::conv2d_relu_max_pool2d) fn prefetch_image<F: Element>(
-    geometry: &Geometry,
+pub(in crate::conv2d_relu_max_pool2d) fn prefetch_share<F: Element>(
     images: &[F],
     n: usize,
+    of: usize,
 ) {
-    let len = geometry.conv.input_len();
-    if let Some(image) = images.get(n * len..(n + 1) * len) {
-        prefetch(image);
-    }
+    let end = |n: usize| images.len() * n / of;
+    prefetch(&images[end(n)..end(n + 1)]);
 }
 
 /// Calls `f` with the number and the images of each task. Tasks are cut by the batch alone, so that partial sums have one

@@ -151,13 +151,21 @@ impl Patches {
         self.kernel.1 * self.interleaved * self.channels
     }
 
+    /// Where each weight of an output channel lies among those of [`Self::weights_len`], in the order of the weight tensor:
+    /// input channel, row, column.
+    pub(in crate::conv2d_relu_max_pool2d) fn weight_order(&self) -> Vec<usize> {
+        let (rows, columns) = self.kernel;
+        let mut order = Vec::with_capacity(self.channels * rows * columns);
+        for c in 0..self.channels {
+            for a in 0..rows {
+                order.extend((0..columns).map(|b| self.weight_index(c, a, b)));
+            }
+        }
+        order
+    }
+
     /// Where weight (channel, row, column) lies among those of an output channel.
-    pub(in crate::conv2d_relu_max_pool2d) fn weight_index(
-        &self,
-        c: usize,
-        a: usize,
-        b: usize,
-    ) -> usize {
+    fn weight_index(&self, c: usize, a: usize, b: usize) -> usize {
         let (group, row) = (a / self.interleaved, a % self.interleaved);
         let at = (b * self.interleaved + row) * self.channels + c;
         let (vector, lane) = (at / self.lanes, at % self.lanes);
@@ -255,16 +263,33 @@ impl<F: Float> Kernel for Fill<'_, F> {
             layout.interleave(image, patches, layout.row_step());
             return;
         }
-        let (lanes, pixel_row) = (F::V::<S>::LANES, layout.pixel_row());
+        let pixel_row = layout.pixel_row();
         layout.interleave(image, pixels, pixel_row);
         let rows = patches.chunks_exact_mut(layout.row_step());
         for (y, row) in rows.take(layout.rows).enumerate() {
-            for (x, run) in row.chunks_exact_mut(layout.step).enumerate() {
-                let from = &pixels[y * pixel_row + x * layout.channels..][..layout.step];
-                for (from, to) in from.chunks_exact(lanes).zip(run.chunks_exact_mut(lanes)) {
-                    F::V::<S>::load(s, from).store(to);
+            let pixels = &pixels[y * pixel_row..];
+            match layout.run {
+                1 => copy_runs::<F, S, 1>(s, pixels, layout.channels, row),
+                2 => copy_runs::<F, S, 2>(s, pixels, layout.channels, row),
+                3 => copy_runs::<F, S, 3>(s, pixels, layout.channels, row),
+                _ => {
+                    for (x, run) in row.chunks_exact_mut(layout.step).enumerate() {
+                        run.copy_from_slice(&pixels[x * layout.channels..][..layout.step]);
+                    }
                 }
             }
+        }
+    }
+}
+
+/// Lays the runs of a row apart: N vectors for each position, of which the next starts `step` elements on.
+#[inline(always)]
+fn copy_runs<F: Float, S: Simd, const N: usize>(s: S, pixels: &[F], step: usize, runs: &mut [F]) {
+    let lanes = F::V::<S>::LANES;
+    for (x, run) in runs.chunks_exact_mut(N * lanes).enumerate() {
+        let pixels = &pixels[x * step..][..N * lanes];
+        for n in 0..N {
+            F::V::<S>::load(s, &pixels[n * lanes..]).store(&mut run[n * lanes..]);
         }
     }
 }

@@ -153,18 +153,14 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
     }
 }
 
+/// The weights of every output channel in the order of the pieces of a patch.
 fn patch_weights<F: Element>(geometry: &Geometry, patches: &Patches, weight: &[F]) -> Scratch<F> {
-    let conv = &geometry.conv;
-    let len = patches.weights_len();
-    let mut ordered = Scratch::zeroed(conv.out_channels * len);
-    let mut from = weight.iter();
-    for o in 0..conv.out_channels {
-        for c in 0..conv.in_channels {
-            for a in 0..conv.kernel.0 {
-                for (b, &weight) in (0..conv.kernel.1).zip(&mut from) {
-                    ordered[o * len + patches.weight_index(c, a, b)] = weight;
-                }
-            }
+    let (order, len) = (patches.weight_order(), patches.weights_len());
+    let mut ordered = Scratch::zeroed(geometry.conv.out_channels * len);
+    let channels = weight.chunks_exact(order.len());
+    for (weight, ordered) in channels.zip(ordered.chunks_exact_mut(len)) {
+        for (&weight, &at) in weight.iter().zip(&order) {
+            ordered[at] = weight;
         }
     }
     ordered
@@ -174,19 +170,13 @@ fn patch_weights<F: Element>(geometry: &Geometry, patches: &Patches, weight: &[F
 fn add_up<F: Element>(shared: &Shared<'_, F>, sums: &[F]) -> (Vec<F>, Vec<F>) {
     let conv = &shared.geometry.conv;
     let total = add_in_order(sums, shared.sums_len());
-    let len = shared.patch_len();
+    let (weights, bias) = total.split_at(conv.out_channels * shared.patch_len());
+    let order = shared.patches.weight_order();
     let mut weight = Vec::with_capacity(conv.weight_len());
-    for o in 0..conv.out_channels {
-        for c in 0..conv.in_channels {
-            for a in 0..conv.kernel.0 {
-                weight.extend(
-                    (0..conv.kernel.1)
-                        .map(|b| total[o * len + shared.patches.weight_index(c, a, b)]),
-                );
-            }
-        }
+    for channel in weights.chunks_exact(shared.patch_len()) {
+        weight.extend(order.iter().map(|&at| channel[at]));
     }
-    let bias = total[conv.out_channels * len..]
+    let bias = bias
         .chunks_exact(shared.lanes)
         .map(|lanes| lanes.iter().fold(F::ZERO, |sum, &x| sum + x))
         .collect();
