@@ -48,6 +48,8 @@ pub struct Case {
     pub op: String,
     /// The dtype of its inputs.
     pub dtype: DType,
+    /// Whether it has to run in a process where Candle keeps the graphs of gradients.
+    pub keeps_graphs: bool,
     check: Check,
 }
 
@@ -75,7 +77,17 @@ impl Case {
             name: name.into(),
             op: op.into(),
             dtype,
+            keeps_graphs: false,
             check: Box::new(check),
+        }
+    }
+
+    /// The same case, for a process where Candle keeps the graphs of gradients: without them there is no second derivative.
+    #[must_use]
+    pub fn keeping_graphs(self) -> Self {
+        Self {
+            keeps_graphs: true,
+            ..self
         }
     }
 

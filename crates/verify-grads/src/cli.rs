@@ -3,6 +3,7 @@
 use crate::case::Case;
 use crate::device::Choice;
 use crate::golden::{self, GoldenError};
+use crate::kept_graphs::{self, KeptGraphsError};
 use crate::report::{CaseResult, Summary, Widths};
 use crate::{catalogue, device};
 use clap::Parser;
@@ -10,7 +11,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Checks all gradients: every loss and option, the vision ops, every parameter of LeNet-5, and PyTorch's golden values.
+/// Checks all gradients: every loss and option in first and second order, the vision ops, every parameter of LeNet-5, and
+/// PyTorch's golden values.
 ///
 /// Prints one line a case and closes with `N passed, M failed, K skipped`.
 /// Exit codes: 0 ok, 1 run error, 2 usage, 3 bad data, 5 a check failed.
@@ -29,6 +31,9 @@ struct Arguments {
     /// One JSON object on standard output, everything else on standard error
     #[arg(long)]
     json: bool,
+    /// The cases of second order alone, one JSON object a line: what this program starts itself again for
+    #[arg(long = kept_graphs::FLAG, hide = true)]
+    keeping_graphs: bool,
 }
 
 /// Why the command ended early.
@@ -42,6 +47,8 @@ enum Stop {
     Device(String),
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
+    #[error(transparent)]
+    KeptGraphs(#[from] KeptGraphsError),
 }
 
 impl Stop {
@@ -49,7 +56,7 @@ impl Stop {
         match self {
             Self::Golden(_) => 3,
             Self::NothingMatches(_) => 2,
-            Self::Device(_) | Self::Output(_) => 1,
+            Self::Device(_) | Self::Output(_) | Self::KeptGraphs(_) => 1,
         }
     }
 }
@@ -102,28 +109,80 @@ fn checks(arguments: &Arguments) -> Result<bool, Stop> {
         device = device::name(&chosen),
         "checking"
     );
-    let summary = if arguments.json {
-        let summary = Summary::of(&cases, &chosen);
-        let text = serde_json::to_string(&summary).map_err(io::Error::from)?;
-        Output::default().line(&text)?;
-        summary
+    let mut report = Report::new(arguments, &cases)?;
+    let (kept, rest): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.keeps_graphs);
+    if arguments.keeping_graphs {
+        for case in kept {
+            report.add(CaseResult::of(case, &chosen))?;
+        }
     } else {
-        table(&cases, &chosen)?
-    };
-    Ok(summary.failed == 0)
+        for case in rest {
+            report.add(CaseResult::of(case, &chosen))?;
+        }
+        let (filter, device) = (arguments.filter.as_deref(), device::name(&chosen));
+        kept_graphs::run(kept.len(), filter, &device, |result| report.add(result))?;
+    }
+    report.close()
 }
 
-fn table(cases: &[Case], device: &candle_core::Device) -> Result<Summary, Stop> {
-    let (widths, mut summary, mut output) =
-        (Widths::of(cases), Summary::default(), Output::default());
-    output.line(&widths.header())?;
-    for case in cases {
-        let result = CaseResult::of(case, device);
-        output.line(&widths.line(&result))?;
-        summary.push(result);
+/// What has been found so far, and how it is printed.
+struct Report {
+    summary: Summary,
+    output: Output,
+    style: Style,
+}
+
+enum Style {
+    Table(Widths),
+    /// One object at the end.
+    Json,
+    /// One object a case.
+    JsonLines,
+}
+
+impl Report {
+    fn new(arguments: &Arguments, cases: &[Case]) -> io::Result<Self> {
+        let style = match arguments {
+            _ if arguments.keeping_graphs => Style::JsonLines,
+            _ if arguments.json => Style::Json,
+            _ => Style::Table(Widths::of(cases)),
+        };
+        let mut output = Output::default();
+        if let Style::Table(widths) = &style {
+            output.line(&widths.header())?;
+        }
+        Ok(Self {
+            summary: Summary::default(),
+            output,
+            style,
+        })
     }
-    output.line(&summary.to_string())?;
-    Ok(summary)
+
+    fn add(&mut self, result: CaseResult) -> Result<(), Stop> {
+        match &self.style {
+            Style::Table(widths) => self.output.line(&widths.line(&result))?,
+            Style::Json => {}
+            Style::JsonLines => {
+                let text = serde_json::to_string(&result).map_err(io::Error::from)?;
+                self.output.line(&text)?;
+            }
+        }
+        self.summary.push(result);
+        Ok(())
+    }
+
+    /// Whether nothing failed.
+    fn close(mut self) -> Result<bool, Stop> {
+        match self.style {
+            Style::Table(_) => self.output.line(&self.summary.to_string())?,
+            Style::Json => {
+                let text = serde_json::to_string(&self.summary).map_err(io::Error::from)?;
+                self.output.line(&text)?;
+            }
+            Style::JsonLines => {}
+        }
+        Ok(self.summary.failed == 0)
+    }
 }
 
 /// Standard output that may be closed by its reader: the checks then go on for the sake of the exit code.

@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod device;
 pub mod golden;
+mod kept_graphs;
 pub mod report;
 
 pub use case::{Case, Outcome};

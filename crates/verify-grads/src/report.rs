@@ -3,11 +3,11 @@
 use crate::case::{Case, Outcome};
 use crate::device;
 use candle_core::Device;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How a case ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Checked and right.
@@ -29,14 +29,14 @@ impl fmt::Display for Status {
 }
 
 /// The result of one case, as `--json` prints it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CaseResult {
     /// The name of the case.
     pub name: String,
     /// The op under test.
     pub op: String,
     /// The dtype of the inputs.
-    pub dtype: &'static str,
+    pub dtype: String,
     /// Where it ran, as `--device` spells it.
     pub device: String,
     /// How it ended.
@@ -61,7 +61,7 @@ impl CaseResult {
         Self {
             name: case.name.clone(),
             op: case.op.clone(),
-            dtype: case.dtype.as_str(),
+            dtype: case.dtype.as_str().to_string(),
             device: device::name(device),
             status,
             max_error: max_error.filter(|error| error.is_finite()),
@@ -126,7 +126,7 @@ impl Widths {
 }
 
 /// All results, as `--json` prints them.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// Cases that passed.
     pub passed: usize,
@@ -147,16 +147,6 @@ impl Summary {
             Status::Skipped => self.skipped += 1,
         }
         self.cases.push(result);
-    }
-
-    /// Runs all of `cases` on `device`.
-    #[must_use]
-    pub fn of<'a>(cases: impl IntoIterator<Item = &'a Case>, device: &Device) -> Self {
-        let mut summary = Self::default();
-        cases
-            .into_iter()
-            .for_each(|case| summary.push(CaseResult::of(case, device)));
-        summary
     }
 }
 

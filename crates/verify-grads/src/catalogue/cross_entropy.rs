@@ -1,5 +1,6 @@
 //! Cross entropy: option x target kind x reduction x dtype, fused and composed, and the outputs beside the loss.
 
+use super::form::Form;
 use super::inputs::{positive, shape_name, targets, values};
 use super::{FLOATS, REDUCTIONS};
 use crate::case::{Case, Outcome};
@@ -112,24 +113,20 @@ pub(super) fn classes(logits: &[usize]) -> usize {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for fused in [true, false] {
-        for setting in SETTINGS {
-            for (name, reduction) in REDUCTIONS {
-                for dtype in FLOATS {
-                    cases.push(indices(fused, setting, name, reduction, dtype, &[4, 7]));
+    for dtype in FLOATS {
+        for form in Form::all(dtype) {
+            for setting in SETTINGS {
+                for (name, reduction) in REDUCTIONS {
+                    cases.push(indices(form, setting, name, reduction, dtype, &[4, 7]));
                     if setting.ignored.is_none() {
-                        cases.push(probabilities(
-                            fused,
-                            setting,
-                            name,
-                            reduction,
-                            dtype,
-                            &[3, 5],
-                        ));
+                        let shape = &[3, 5];
+                        cases.push(probabilities(form, setting, name, reduction, dtype, shape));
                     }
                 }
             }
         }
+    }
+    for form in Form::FIRST_ORDER {
         let everything = SETTINGS[SETTINGS.len() - 1];
         for shape in [
             &[6][..],
@@ -142,10 +139,10 @@ pub(super) fn cases() -> Vec<Case> {
         ] {
             for (name, reduction) in REDUCTIONS {
                 for setting in [SETTINGS[0], everything] {
-                    cases.push(indices(fused, setting, name, reduction, DType::F64, shape));
+                    cases.push(indices(form, setting, name, reduction, DType::F64, shape));
                 }
                 cases.push(indices(
-                    fused,
+                    form,
                     everything,
                     name,
                     reduction,
@@ -156,7 +153,7 @@ pub(super) fn cases() -> Vec<Case> {
         }
         for shape in [&[6][..], &[2, 4, 3], &[17, 33]] {
             cases.push(probabilities(
-                fused,
+                form,
                 SETTINGS[5],
                 "mean",
                 Reduction::Mean,
@@ -170,25 +167,23 @@ pub(super) fn cases() -> Vec<Case> {
     }
     for dtype in FLOATS {
         cases.push(num_items(dtype));
-        cases.push(output(dtype, "lse", |loss, x, y| {
-            Ok(loss.forward_with_outputs(x, y)?.lse)
-        }));
-        cases.push(output(dtype, "target_log_prob", |loss, x, y| {
-            Ok(loss.forward_with_outputs(x, y)?.target_log_prob)
-        }));
-        cases.push(output(dtype, "loss_of_outputs", |loss, x, y| {
-            Ok(loss.forward_with_outputs(x, y)?.loss)
-        }));
+        for form in Form::all(dtype).filter(|form| form.is_fused()) {
+            cases.push(output(form, dtype, "lse", |loss, x, y| {
+                Ok(loss.forward_with_outputs(x, y)?.lse)
+            }));
+            cases.push(output(form, dtype, "target_log_prob", |loss, x, y| {
+                Ok(loss.forward_with_outputs(x, y)?.target_log_prob)
+            }));
+            cases.push(output(form, dtype, "loss_of_outputs", |loss, x, y| {
+                Ok(loss.forward_with_outputs(x, y)?.loss)
+            }));
+        }
     }
     cases
 }
 
-fn form(fused: bool) -> &'static str {
-    if fused { "fused" } else { "composed" }
-}
-
 fn indices(
-    fused: bool,
+    form: Form,
     setting: Setting,
     name: &str,
     reduction: Reduction,
@@ -197,13 +192,13 @@ fn indices(
 ) -> Case {
     let name = format!(
         "cross_entropy/{}/{}/{name}/{}/{}",
-        form(fused),
+        form.name(),
         setting.name,
         shape_name(shape),
         dtype.as_str()
     );
     let shape = shape.to_vec();
-    Case::new(name, "cross_entropy", dtype, move |device| {
+    form.mark(Case::new(name, "cross_entropy", dtype, move |device| {
         let loss = setting.loss(classes(&shape), reduction, device)?;
         let logits = values(&shape, dtype, 0, device)?;
         let targets = targets(
@@ -213,21 +208,18 @@ fn indices(
             device,
         )?;
         let run = |i: &[Tensor]| {
-            if fused {
+            if form.is_fused() {
                 loss.forward(&i[0], &i[1])
             } else {
                 loss.composed(&i[0], &i[1])
             }
         };
-        Ok(GradCheck::new()
-            .names(["logits"])
-            .check(run, &[logits, targets])?
-            .into())
-    })
+        form.check(GradCheck::new().names(["logits"]), run, &[logits, targets])
+    }))
 }
 
 fn probabilities(
-    fused: bool,
+    form: Form,
     setting: Setting,
     name: &str,
     reduction: Reduction,
@@ -236,29 +228,30 @@ fn probabilities(
 ) -> Case {
     let name = format!(
         "cross_entropy/{}/probabilities/{}/{name}/{}/{}",
-        form(fused),
+        form.name(),
         setting.name,
         shape_name(shape),
         dtype.as_str()
     );
     let shape = shape.to_vec();
-    Case::new(name, "cross_entropy", dtype, move |device| {
+    form.mark(Case::new(name, "cross_entropy", dtype, move |device| {
         let loss = setting.loss(classes(&shape), reduction, device)?;
         let logits = values(&shape, dtype, 0, device)?;
         // They need not sum to 1.
         let probabilities = positive(&shape, dtype, 1, device)?;
         let run = |i: &[Tensor]| {
-            if fused {
+            if form.is_fused() {
                 loss.forward_probabilities(&i[0], &i[1])
             } else {
                 loss.composed_probabilities(&i[0], &i[1])
             }
         };
-        Ok(GradCheck::new()
-            .names(["logits", "probabilities"])
-            .check(run, &[logits, probabilities])?
-            .into())
-    })
+        form.check(
+            GradCheck::new().names(["logits", "probabilities"]),
+            run,
+            &[logits, probabilities],
+        )
+    }))
 }
 
 fn index_dtype(dtype: DType) -> Case {
@@ -267,10 +260,7 @@ fn index_dtype(dtype: DType) -> Case {
         let logits = values(&[5, 9], DType::F64, 0, device)?;
         let targets = targets(&[5], 9, None, device)?.to_dtype(dtype)?;
         let run = |i: &[Tensor]| candle_losses::cross_entropy(&i[0], &i[1]);
-        Ok(GradCheck::new()
-            .names(["logits"])
-            .check(run, &[logits, targets])?
-            .into())
+        Form::Fused.check(GradCheck::new().names(["logits"]), run, &[logits, targets])
     })
 }
 
@@ -302,9 +292,13 @@ fn num_items(dtype: DType) -> Case {
 
 type Selected = fn(&CrossEntropy, &Tensor, &Tensor) -> Result<Tensor>;
 
-fn output(dtype: DType, what: &str, select: Selected) -> Case {
-    let name = format!("cross_entropy/fused/outputs/{what}/4x7/{}", dtype.as_str());
-    Case::new(name, "cross_entropy", dtype, move |device| {
+fn output(form: Form, dtype: DType, what: &str, select: Selected) -> Case {
+    let name = format!(
+        "cross_entropy/{}/outputs/{what}/4x7/{}",
+        form.name(),
+        dtype.as_str()
+    );
+    form.mark(Case::new(name, "cross_entropy", dtype, move |device| {
         let logits = values(&[4, 7], dtype, 0, device)?;
         let targets = targets(&[4], 7, Some(-100), device)?;
         let loss = CrossEntropy::new()
@@ -312,11 +306,8 @@ fn output(dtype: DType, what: &str, select: Selected) -> Case {
             .softcap(2.0)
             .logit_scale(1.2);
         let run = |i: &[Tensor]| select(&loss, &i[0], &i[1]);
-        Ok(GradCheck::new()
-            .names(["logits"])
-            .check(run, &[logits, targets])?
-            .into())
-    })
+        form.check(GradCheck::new().names(["logits"]), run, &[logits, targets])
+    }))
 }
 
 fn scalar(tensor: &Tensor) -> Result<f64> {

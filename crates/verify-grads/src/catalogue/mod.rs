@@ -3,6 +3,7 @@
 mod controls;
 mod cross_entropy;
 mod cross_entropy_agreement;
+mod form;
 mod inputs;
 mod lenet;
 mod nll;

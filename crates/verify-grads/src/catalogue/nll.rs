@@ -1,5 +1,6 @@
 //! Negative log-likelihood of log-probabilities.
 
+use super::form::Form;
 use super::inputs::{positive, targets, values};
 use super::{FLOATS, REDUCTIONS};
 use crate::case::Case;
@@ -9,14 +10,13 @@ use candle_losses::Nll;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for fused in [true, false] {
-        for (name, reduction) in REDUCTIONS {
-            for weighted in [false, true] {
-                for dtype in FLOATS {
-                    let form = if fused { "fused" } else { "composed" };
+    for dtype in FLOATS {
+        for form in Form::all(dtype) {
+            for (name, reduction) in REDUCTIONS {
+                for weighted in [false, true] {
                     let options = if weighted { "weight_ignore" } else { "plain" };
-                    let name = format!("nll/{form}/{options}/{name}/{}", dtype.as_str());
-                    cases.push(Case::new(name, "nll", dtype, move |device| {
+                    let name = format!("nll/{}/{options}/{name}/{}", form.name(), dtype.as_str());
+                    cases.push(form.mark(Case::new(name, "nll", dtype, move |device| {
                         let ignored = weighted.then_some(-100);
                         let x = values(&[5, 4, 2], dtype, 0, device)?;
                         let y = targets(&[5, 2], 4, ignored, device)?;
@@ -29,17 +29,15 @@ pub(super) fn cases() -> Vec<Case> {
                                     .weight(weight.to_dtype(i[0].dtype())?)
                                     .ignore_index(-100);
                             }
-                            if fused {
+                            if form.is_fused() {
                                 loss.forward(&i[0], &i[1])
                             } else {
                                 loss.composed(&i[0], &i[1])
                             }
                         };
-                        Ok(GradCheck::new()
-                            .names(["log_probabilities"])
-                            .check(run, &[x, y])?
-                            .into())
-                    }));
+                        let check = GradCheck::new().names(["log_probabilities"]);
+                        form.check(check, run, &[x, y])
+                    })));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The pointwise losses: option x reduction x dtype, fused and composed, with respect to input and target.
 
+use super::form::Form;
 use super::inputs::{positive, values};
 use super::{FLOATS, REDUCTIONS};
 use crate::case::Case;
@@ -147,15 +148,15 @@ where
             continue;
         }
         for dtype in FLOATS {
-            for fused in [true, false] {
+            for form in Form::all(dtype) {
                 for weighted in [false, true] {
-                    let form = if fused { "fused" } else { "composed" };
                     let weight = if weighted { "/weight" } else { "" };
                     let name = format!(
-                        "{op}/{form}/{options}{weight}/{reduction_name}/{}",
+                        "{op}/{}/{options}{weight}/{reduction_name}/{}",
+                        form.name(),
                         dtype.as_str()
                     );
-                    cases.push(Case::new(name, op, dtype, move |device| {
+                    cases.push(form.mark(Case::new(name, op, dtype, move |device| {
                         let inputs = [
                             values(&SHAPE, dtype, 0, device)?,
                             kind.tensor(dtype, device)?,
@@ -169,7 +170,7 @@ where
                             if weighted {
                                 loss = loss.weighted(weight(&SHAPE, 3)?);
                             }
-                            if fused {
+                            if form.is_fused() {
                                 loss.by_fused(&i[0], &i[1])
                             } else {
                                 loss.by_composed(&i[0], &i[1])
@@ -178,8 +179,8 @@ where
                         let check = GradCheck::new()
                             .names(["input", "target"])
                             .differentiable(kind.differentiable());
-                        Ok(check.check(run, &inputs)?.into())
-                    }));
+                        form.check(check, run, &inputs)
+                    })));
                 }
             }
         }

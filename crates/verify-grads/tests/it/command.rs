@@ -25,7 +25,9 @@ fn everything_passes_and_the_last_line_is_the_summary() {
     let number = |text: &str| text.parse::<usize>().expect("a count");
     // A header and the summary, and a line a case.
     assert_eq!(text.lines().count(), 2 + number(passed) + number(skipped));
-    assert!(number(passed) > 2_000, "{last}");
+    assert!(number(passed) > 2_400, "{last}");
+    let second = text.lines().filter(|line| line.contains("/second_order/"));
+    assert!(second.filter(|line| line.ends_with("passed")).count() > 300);
     let skipped: Vec<&str> = text
         .lines()
         .filter(|line| line.contains("  skipped: "))
@@ -84,6 +86,39 @@ fn json_is_one_object_of_the_documented_form() {
 }
 
 #[test]
+fn second_derivatives_are_in_the_one_json_object() {
+    let name = "mse/second_order/plain/mean/f64";
+    for filter in ["mse/", name] {
+        let output = verify_grads(&["--json", "--filter", filter]);
+        assert_eq!((code(&output), stderr(&output).as_str()), (Some(0), ""));
+        let summary: Value = serde_json::from_str(&stdout(&output)).expect("one JSON value");
+        let cases = summary["cases"].as_array().expect("an array");
+        let case = cases.iter().find(|case| case["name"] == name);
+        assert_eq!(case.expect("the case")["status"], "passed");
+        assert_eq!(cases.len() == 1, filter == name);
+        assert_eq!(summary["passed"], cases.len());
+    }
+}
+
+#[test]
+fn first_order_is_checked_as_users_train_and_second_order_where_graphs_are_kept() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_verify-grads"))
+            .args(["--filter", "mse/second_order/plain/sum/f64"])
+            .args(arguments)
+            .output()
+            .expect("the command starts");
+        (code(&output), stdout(&output))
+    };
+    // Without the variable the process that is meant for second order finds nothing to differentiate.
+    let (code, text) = run(&["--keeping-graphs"]);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("CANDLE_GRAD_DO_NOT_DETACH"), "{text}");
+    let (code, text) = run(&[]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
 fn names_are_unique() {
     let output = verify_grads(&["--json", "--filter", "cross_entropy"]);
     let summary: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
@@ -104,21 +139,24 @@ fn the_catalogue_names_every_loss_op_and_parameter() {
     let unique: HashSet<&String> = names.iter().collect();
     assert_eq!(unique.len(), names.len());
     let losses = [
-        "cross_entropy/fused",
-        "cross_entropy/composed",
-        "cross_entropy/agreement",
-        "nll/",
-        "mse/",
-        "l1/",
-        "huber/",
-        "smooth_l1/",
-        "kl_div/",
-        "poisson_nll/",
-        "soft_margin/",
-        "binary_cross_entropy_with_logits/",
-        "focal/",
+        "cross_entropy",
+        "nll",
+        "mse",
+        "l1",
+        "huber",
+        "smooth_l1",
+        "kl_div",
+        "poisson_nll",
+        "soft_margin",
+        "binary_cross_entropy_with_logits",
+        "focal",
     ];
+    let forms = ["fused", "composed", "second_order"];
+    let losses = losses
+        .iter()
+        .flat_map(|loss| forms.map(|form| format!("{loss}/{form}/")));
     let ops = [
+        "cross_entropy/agreement/",
         "max_pool2d/",
         "conv2d/",
         "conv2d_relu_max_pool2d/",
@@ -128,12 +166,7 @@ fn the_catalogue_names_every_loss_op_and_parameter() {
     let parameters = lenet5::PARAMETERS
         .iter()
         .map(|spec| format!("lenet5/fused/{}/", spec.name));
-    for prefix in losses
-        .into_iter()
-        .chain(ops)
-        .map(str::to_string)
-        .chain(parameters)
-    {
+    for prefix in losses.chain(ops.map(str::to_string)).chain(parameters) {
         assert!(
             names.iter().any(|name| name.starts_with(&prefix)),
             "{prefix}"
