@@ -6,6 +6,7 @@
 use bench::{label, record_environment, targets, values};
 use candle_core::{DType, Result, Tensor, Var};
 use candle_losses::CrossEntropy;
+use candle_simd::buffer::prefetch_stream;
 use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use rayon::prelude::*;
 use std::hint::black_box;
@@ -27,6 +28,7 @@ fn read(values: &[f32]) -> f32 {
         // Sixteen running maxima, so that the loads and not the chain of comparisons take the time.
         let mut lanes = [f32::NEG_INFINITY; 16];
         for values in chunk.chunks_exact(16) {
+            prefetch_stream(values.as_ptr(), values.len());
             for (lane, value) in lanes.iter_mut().zip(values) {
                 *lane = if *value > *lane { *value } else { *lane };
             }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
+use crate::buffer::{prefetch, prefetch_stream};
 use crate::parallel::{Disjoint, chunk_rows, for_rows, map_rows};
 use crate::{Isa, buffer, with_isa};
 
@@ -65,6 +66,17 @@ fn buffers_hold_what_was_written() {
         assert_eq!(data.len(), len);
         assert!(data.iter().enumerate().all(|(i, &x)| x == i as u32));
     }
+}
+
+#[test]
+fn a_stream_may_be_asked_for_past_its_end_and_anywhere() {
+    let data = [1.0f32; 5];
+    prefetch_stream(data.as_ptr(), data.len());
+    prefetch_stream(data.as_ptr_range().end, 1_000);
+    prefetch_stream(std::ptr::null::<u8>(), 64);
+    prefetch_stream(std::ptr::without_provenance::<u64>(usize::MAX - 7), 64);
+    prefetch(&data[5..]);
+    assert_eq!(data, [1.0; 5]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use candle_simd::buffer::prefetch_stream;
 use candle_simd::{Element, Float, Simd, Vector};
 
 use super::layout::{Sink, Source};
@@ -92,9 +93,14 @@ fn gather<E: Element, S: Simd>(s: S, source: &Source<'_, E>, row: usize, out: &m
     let (classes, stride) = (source.matrix.classes, source.matrix.class_stride);
     let first = source.row(row);
     let lanes = V::<E, S>::LANES;
+    /// Vectors whose successors are asked for together: a cache line or more of any type.
+    const AT_ONCE: usize = 4;
     if stride == 1 {
         for (i, out) in out.chunks_exact_mut(lanes).enumerate() {
             let c = i * lanes;
+            if i.is_multiple_of(AT_ONCE) {
+                prefetch_stream(first.wrapping_add(c), AT_ONCE * lanes);
+            }
             // SAFETY: classes from c on, at most a vector of them, are adjacent elements of the row.
             let x = unsafe {
                 if c + lanes <= classes {

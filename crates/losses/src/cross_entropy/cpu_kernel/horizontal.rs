@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use candle_simd::buffer::prefetch_stream;
 use candle_simd::{Element, Float, Simd, Vector};
 
 use super::recipe::{RowGradient, RowSums, RowValue};
@@ -194,6 +195,14 @@ impl<E: Element, S: Simd> Row<E, S> {
         }
     }
 
+    /// Asks for what follows the vectors of a turn of [`Self::for_vectors`], once a turn, where the row is first read.
+    #[inline(always)]
+    fn prefetch(&self, k: usize, c: usize) {
+        if k == 0 {
+            prefetch_stream(self.x.wrapping_add(c), UNROLL * Self::LANES);
+        }
+    }
+
     /// Classes `c..c + n`, and 0 in the lanes behind them.
     #[inline(always)]
     fn load(&self, c: usize, n: usize) -> V<E, S> {
@@ -234,7 +243,10 @@ impl<E: Element, S: Simd> Row<E, S> {
         Self::for_vectors(
             classes,
             #[inline(always)]
-            |k, c, n| max[k] = self.load_ending(c, n).max(max[k]),
+            |k, c, n| {
+                self.prefetch(k, c);
+                max[k] = self.load_ending(c, n).max(max[k]);
+            },
         );
         max[0].max(max[1]).max(max[2].max(max[3])).reduce_max()
     }
@@ -274,6 +286,7 @@ impl<E: Element, S: Simd> Row<E, S> {
     #[inline(always)]
     fn add_groups<const N: usize>(&self, mut c: usize, found: &mut Online<E, S>) -> usize {
         while c + N * Self::LANES <= self.classes {
+            prefetch_stream(self.x.wrapping_add(c), N * Self::LANES);
             let x: [_; N] = std::array::from_fn(
                 #[inline(always)]
                 |k| self.load(c + k * Self::LANES, Self::LANES),
@@ -313,6 +326,7 @@ impl<E: Element, S: Simd> Row<E, S> {
             0..self.classes,
             #[inline(always)]
             |k, c, n| {
+                self.prefetch(k, c);
                 let x = self.load_ending(c, n);
                 x.store(&mut e[c + n - Self::LANES..c + n]);
                 max[k] = x.max(max[k]);
