@@ -2,6 +2,7 @@
 //
 // All take (input, output, count) with 64 elements of f32 and run as one block of 64 threads unless the launch says
 // otherwise (app/src/control_kernels.rs).
+#include <cuda_fp16.h>
 #include <stdint.h>
 
 #define KERNEL(name) extern "C" __global__ void name(const float* input, float* output, const int32_t count)
@@ -25,6 +26,23 @@ KERNEL(shuffle_is_no_barrier) {
   buffer[threadIdx.x] = input[threadIdx.x];
   float other = __shfl_xor_sync(0xffffffffu, input[threadIdx.x], 1);
   output[threadIdx.x] = other + buffer[threadIdx.x ^ 1];  // caught: shuffle_is_no_barrier
+}
+
+// A function that takes or gives an object by value reads or writes it where it is called.
+KERNEL(argument_past_the_end) {
+  const __half* halves = reinterpret_cast<const __half*>(input);
+  output[threadIdx.x] = __half2float(halves[2 * count - 63 + threadIdx.x]);  // caught: argument_past_the_end
+}
+
+KERNEL(result_past_the_end) {
+  __half* halves = reinterpret_cast<__half*>(output);
+  halves[2 * count - 63 + threadIdx.x] = __float2half(input[threadIdx.x]);  // caught: result_past_the_end
+}
+
+KERNEL(atomic_operand_past_the_end) {
+  const __half* halves = reinterpret_cast<const __half*>(input);
+  __half* sums = reinterpret_cast<__half*>(output);
+  atomicAdd(&sums[threadIdx.x], halves[2 * count - 63 + threadIdx.x]);  // caught: atomic_operand_past_the_end
 }
 
 KERNEL(read_past_the_end) {

@@ -89,6 +89,9 @@ fn stray_accesses_are_caught() {
         "past_dynamic_shared_memory",
         "byte 256 of dynamic shared memory",
     );
+    is_caught_at_its_line("argument_past_the_end", "stray read of 2 bytes");
+    is_caught_at_its_line("result_past_the_end", "stray write of 2 bytes");
+    is_caught_at_its_line("atomic_operand_past_the_end", "stray read of 2 bytes");
     is_caught_at_its_line("misaligned_vector", "misaligned access");
 }
 
