@@ -59,4 +59,6 @@ void cuda_emu_atomic(const void* address, size_t size, void* where);
 // the begin of each variable to its end, in ascending order.
 void cuda_emu_register(const EmulatedKernel* kernel);
 void cuda_emu_shared_section(char* begin, char* end, const uint64_t* map_begin, const uint64_t* map_end);
+// Called while a library is loaded: the flags by which the host's code knows which shared variables have been constructed.
+void cuda_emu_shared_guards(char* begin, char* end);
 }

@@ -34,17 +34,20 @@ struct Registration<Kernel> {
 
 }  // namespace cuda_emu
 
-// What the build's linker script defines: both ends of static shared memory, and of a list that says where each of its
-// variables begins and ends in it.
+// What the build's linker script defines: both ends of static shared memory, of a list that says where each of its
+// variables begins and ends in it, and of the flags that say whether each has been constructed.
 extern "C" {
 extern char __start_cuda_emu_shared[] __attribute__((visibility("hidden")));
 extern char __stop_cuda_emu_shared[] __attribute__((visibility("hidden")));
 extern const uint64_t __start_cuda_emu_shared_map[] __attribute__((visibility("hidden")));
 extern const uint64_t __stop_cuda_emu_shared_map[] __attribute__((visibility("hidden")));
+extern char __start_cuda_emu_guards[] __attribute__((visibility("hidden")));
+extern char __stop_cuda_emu_guards[] __attribute__((visibility("hidden")));
 }
 static struct CudaEmuSharedSection {
   CudaEmuSharedSection() {
     cuda_emu_shared_section(__start_cuda_emu_shared, __stop_cuda_emu_shared, __start_cuda_emu_shared_map,
                             __stop_cuda_emu_shared_map);
+    cuda_emu_shared_guards(__start_cuda_emu_guards, __stop_cuda_emu_guards);
   }
 } cuda_emu_shared_section_registration;

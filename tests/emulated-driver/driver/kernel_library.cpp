@@ -113,6 +113,12 @@ extern "C" void cuda_emu_shared_section(char* begin, char* end, const uint64_t* 
   loading->shared_map_end = map_end;
 }
 
+extern "C" void cuda_emu_shared_guards(char* begin, char* end) {
+  // nvcc calls no constructor of what is shared. On the host the first thread to come would call it, once in the life of the
+  // process, and would note that in a variable that no thread of a GPU has: to the race checker, a stray write.
+  memset(begin, 1, end - begin);
+}
+
 std::string source_line(const KernelLibrary& library, uintptr_t address) {
   const unsigned long offset = address - library.begin;
   // binutils is there wherever the library could be compiled. The innermost of inlined calls comes first.

@@ -2,6 +2,7 @@
 //
 // All take (input, output, count) with 64 elements of f32 and run as one block of 64 threads unless the launch says
 // otherwise (app/src/control_kernels.rs).
+#include <cuda_fp16.h>
 #include <stdint.h>
 
 #define KERNEL(name) extern "C" __global__ void name(const float* input, float* output, const int32_t count)
@@ -25,6 +26,29 @@ KERNEL(shuffle_is_no_barrier) {
   buffer[threadIdx.x] = input[threadIdx.x];
   float other = __shfl_xor_sync(0xffffffffu, input[threadIdx.x], 1);
   output[threadIdx.x] = other + buffer[threadIdx.x ^ 1];  // caught: shuffle_is_no_barrier
+}
+
+// A function that takes or gives an object by value reads or writes it where it is called.
+KERNEL(missing_barrier_before_a_call) {
+  __shared__ __half buffer[64];
+  buffer[threadIdx.x] = __float2half(input[threadIdx.x]);
+  output[threadIdx.x] = __half2float(buffer[63 - threadIdx.x]);  // caught: missing_barrier_before_a_call
+}
+
+KERNEL(argument_past_the_end) {
+  const __half* halves = reinterpret_cast<const __half*>(input);
+  output[threadIdx.x] = __half2float(halves[2 * count - 63 + threadIdx.x]);  // caught: argument_past_the_end
+}
+
+KERNEL(result_past_the_end) {
+  __half* halves = reinterpret_cast<__half*>(output);
+  halves[2 * count - 63 + threadIdx.x] = __float2half(input[threadIdx.x]);  // caught: result_past_the_end
+}
+
+KERNEL(atomic_operand_past_the_end) {
+  const __half* halves = reinterpret_cast<const __half*>(input);
+  __half* sums = reinterpret_cast<__half*>(output);
+  atomicAdd(&sums[threadIdx.x], halves[2 * count - 63 + threadIdx.x]);  // caught: atomic_operand_past_the_end
 }
 
 KERNEL(read_past_the_end) {
@@ -167,6 +191,19 @@ KERNEL(shared_memory_not_written) {
   if (threadIdx.x != 5) buffer[threadIdx.x] = input[threadIdx.x];
   __syncthreads();
   output[threadIdx.x] = buffer[threadIdx.x];
+}
+
+// nvcc calls no constructor of what is shared; it says so in warning 20054.
+#pragma nv_diag_suppress 20054
+struct Constructed {
+  float value;
+  __device__ Constructed() : value(1.5f) {}
+};
+KERNEL(shared_object_not_written) {
+  __shared__ Constructed buffer[64];
+  if (threadIdx.x != 5) buffer[threadIdx.x].value = input[threadIdx.x];
+  __syncthreads();
+  output[threadIdx.x] = buffer[threadIdx.x].value;
 }
 
 // The PTX has one size of the parameter and the host build another, as when one of them is of an older source.

@@ -62,6 +62,33 @@ extern "C" __global__ void __launch_bounds__(256) reverse_warps(const float* inp
   if (index < count) output[index] = exchange[mirrored];
 }
 
+// A type with a constructor that does nothing, as CUDA wants it of what is shared.
+struct Boxed {
+  float value;
+  __device__ Boxed() {}
+  __device__ explicit Boxed(float x) : value(x) {}
+  __device__ operator float() const { return value; }
+};
+
+// Reverses each 64 elements through shared memory of `T`. Grid: as many blocks as there are 64 elements. Block: 64.
+template <class T>
+static __device__ void reverse_block(const float* input, float* output) {
+  __shared__ T exchange[64];
+  const uint32_t first = blockIdx.x * 64;
+  exchange[threadIdx.x] = T(input[first + threadIdx.x]);
+  __syncthreads();
+  output[first + threadIdx.x] = float(exchange[63 - threadIdx.x]);
+}
+extern "C" __global__ void reverse_blocks_f16(const float* input, float* output, const uint32_t) {
+  reverse_block<__half>(input, output);
+}
+extern "C" __global__ void reverse_blocks_bf16(const float* input, float* output, const uint32_t) {
+  reverse_block<__nv_bfloat16>(input, output);
+}
+extern "C" __global__ void reverse_blocks_boxed(const float* input, float* output, const uint32_t) {
+  reverse_block<Boxed>(input, output);
+}
+
 // What votes, matches and warp reductions give, one result a lane. Grid: one block. Block: one warp.
 extern "C" __global__ void warp_operations(const int32_t* input, int32_t* output) {
   const unsigned lane = threadIdx.x;

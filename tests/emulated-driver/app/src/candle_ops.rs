@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Result, Tensor};
 type Op = fn(&Tensor) -> Result<Tensor>;
 
 /// The operations, on 37 x 1003 values from -5 to 5 of f32.
-const OPS: [(&str, Op); 46] = [
+const OPS: [(&str, Op); 50] = [
     ("affine", |x| x.affine(2.0, 1.0)),
     ("affine strided", |x| x.t()?.affine(2.0, 1.0)),
     ("affine f64", |x| x.to_dtype(DType::F64)?.affine(2.0, 1.0)),
@@ -40,8 +40,15 @@ const OPS: [(&str, Op); 46] = [
     }),
     ("mean all", |x| x.mean_all()),
     ("max", |x| x.max(1)),
+    ("max f16", |x| x.to_dtype(DType::F16)?.max(1)),
+    ("max bf16", |x| x.to_dtype(DType::BF16)?.max(1)),
+    ("min f16", |x| x.to_dtype(DType::F16)?.min(0)),
     ("min", |x| x.min(0)),
     ("argmax", |x| x.argmax(1)),
+    ("argmax f16", |x| {
+        // So few that none are equal in f16 either.
+        x.narrow(1, 0, 8)?.to_dtype(DType::F16)?.argmax(1)
+    }),
     ("argmin", |x| x.argmin(0)),
     ("matmul", |x| x.matmul(&x.t()?)),
     ("matmul f64", |x| {

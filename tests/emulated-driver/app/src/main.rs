@@ -25,7 +25,7 @@ mod ptx {
 }
 
 const HELP: &str = "\
-Usage: emulated-app ops | sample | own-loss | train | control NAME
+Usage: emulated-app ops | sample | shared-objects | own-loss | train | control NAME
 
 Runs on the emulated driver. Nothing that it prints is evidence of a real GPU.
 ";
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let run = match arguments[..] {
         ["ops"] => candle_ops::run,
         ["sample"] => sample_kernels::run,
+        ["shared-objects"] => sample_kernels::shared_objects,
         ["own-loss"] => own_loss::run,
         ["train"] => training::run,
         ["control", name] => return finish(on_device(|device| control_kernels::run(device, name))),

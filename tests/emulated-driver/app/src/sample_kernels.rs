@@ -13,6 +13,7 @@ use candle_core::{
 pub(crate) fn run(device: &Device) -> Result<()> {
     cross_entropy(device)?;
     reversal(device)?;
+    shared_objects(device)?;
     warp_operations(device)?;
     vectors(device)
 }
@@ -158,23 +159,36 @@ impl CustomOp1 for Elementwise {
 }
 
 fn reversal(device: &Device) -> Result<()> {
-    let count = 320;
-    let values: Vec<_> = (0..count).map(|i| i as f32).collect();
-    let expected: Vec<_> = (0..count)
-        .map(|i| (i / 32 * 32 + 31 - i % 32) as f32)
+    reverses("reverse_warps", 32, 64 * 4, device)
+}
+
+/// Shared memory of types that have constructors.
+pub(crate) fn shared_objects(device: &Device) -> Result<()> {
+    for name in [
+        "reverse_blocks_f16",
+        "reverse_blocks_bf16",
+        "reverse_blocks_boxed",
+    ] {
+        reverses(name, 64, 0, device)?;
+    }
+    Ok(())
+}
+
+/// That a kernel, in five blocks, reverses each `length` elements.
+fn reverses(name: &'static str, length: usize, shared_bytes: u32, device: &Device) -> Result<()> {
+    // Not above 256, so that bf16 has each of them.
+    let value = |i: usize| (i % 257) as f32;
+    let values: Vec<_> = (0..320).map(value).collect();
+    let expected: Vec<_> = (0..320)
+        .map(|i| value(i / length * length + length - 1 - i % length))
         .collect();
     let op = Elementwise {
-        name: "reverse_warps",
+        name,
         threads: 64,
-        shared_bytes: 64 * 4,
+        shared_bytes,
     };
     let output = Tensor::new(values, device)?.apply_op1_no_bwd(&op)?;
-    check(
-        "reversal",
-        &Tensor::new(expected, &Device::Cpu)?,
-        &output,
-        0.0,
-    )
+    check(name, &Tensor::new(expected, &Device::Cpu)?, &output, 0.0)
 }
 
 fn vectors(device: &Device) -> Result<()> {

@@ -2,6 +2,10 @@
 //!
 //! g++ puts each function-local variable without initial value into a section of its own (`-fdata-sections`); in device code
 //! those are the shared variables and nothing else. An attribute would be simpler, but g++ ignores it in templates.
+//!
+//! To a variable whose type has constructors, as the half types have, g++ gives a guard, which says whether it has been
+//! constructed, even where there is nothing to do for that. The guards are gathered too, and the driver sets them all
+//! beforehand.
 
 use crate::Error;
 use crate::compile::{compiler, run, write};
@@ -10,6 +14,9 @@ use std::process::Command;
 
 /// How the sections of function-local variables begin.
 const LOCAL_VARIABLES: &str = ".bss._ZZ";
+
+/// How the sections of their guards begin.
+const GUARDS: &str = ".bss._ZGVZ";
 
 /// Between variables, so that a step past the end of one hits no other.
 const GAP_BYTES: usize = 64;
@@ -60,7 +67,7 @@ fn shared_variables(object: &Path) -> Result<Vec<String>, Error> {
     Ok(sections)
 }
 
-/// Adds to the linker's own script: the variables, and where each begins and ends in relation to the first.
+/// Adds to the linker's own script: the variables, where each begins and ends in relation to the first, and their guards.
 fn linker_script(sections: &[String]) -> String {
     let mut variables = String::new();
     let mut map = String::new();
@@ -79,6 +86,8 @@ fn linker_script(sections: &[String]) -> String {
         "SECTIONS {{\n  cuda_emu_shared (NOLOAD) : ALIGN(128) {{\n    __start_cuda_emu_shared = .;\n{variables}    \
          __stop_cuda_emu_shared = .;\n  }}\n}} INSERT AFTER .bss;\n\
          SECTIONS {{\n  cuda_emu_shared_map : ALIGN(8) {{\n    __start_cuda_emu_shared_map = .;\n{map}    \
-         __stop_cuda_emu_shared_map = .;\n  }}\n}} INSERT AFTER .data;\n"
+         __stop_cuda_emu_shared_map = .;\n  }}\n}} INSERT AFTER .data;\n\
+         SECTIONS {{\n  cuda_emu_guards (NOLOAD) : ALIGN(8) {{\n    __start_cuda_emu_guards = .;\n    *({GUARDS}*)\n    \
+         __stop_cuda_emu_guards = .;\n  }}\n}} INSERT AFTER .bss;\n"
     )
 }

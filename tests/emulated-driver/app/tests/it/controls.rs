@@ -63,6 +63,10 @@ fn the_right_kernel_is_not_accused() {
 #[test]
 fn races_are_caught_whatever_the_order() {
     is_caught_at_its_line("missing_barrier", "data race on shared memory");
+    is_caught_at_its_line(
+        "missing_barrier_before_a_call",
+        "data race on shared memory",
+    );
     is_caught_at_its_line("shuffle_is_no_barrier", "data race on shared memory");
     is_caught_at_its_line("two_threads_write_one_place", "data race on device memory");
     is_caught_at_its_line("two_blocks_write_one_place", "data race on device memory");
@@ -89,6 +93,9 @@ fn stray_accesses_are_caught() {
         "past_dynamic_shared_memory",
         "byte 256 of dynamic shared memory",
     );
+    is_caught_at_its_line("argument_past_the_end", "stray read of 2 bytes");
+    is_caught_at_its_line("result_past_the_end", "stray write of 2 bytes");
+    is_caught_at_its_line("atomic_operand_past_the_end", "stray read of 2 bytes");
     is_caught_at_its_line("misaligned_vector", "misaligned access");
 }
 
@@ -196,7 +203,11 @@ fn leaks_are_caught_unless_allowed() {
 
 #[test]
 fn what_was_never_written_is_nan() {
-    for name in ["output_not_written", "shared_memory_not_written"] {
+    for name in [
+        "output_not_written",
+        "shared_memory_not_written",
+        "shared_object_not_written",
+    ] {
         let output = program(&["control", name], Checks::On).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(errors(&output).contains("element 5 is NaN"), "{output:?}");
@@ -225,7 +236,7 @@ fn leaving_out_any_barrier_of_the_sample_kernels_is_caught() {
     let barriers = emulator()
         .barriers(&sample)
         .unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(barriers.len(), 4);
+    assert_eq!(barriers.len(), 5);
     for index in 0..barriers.len() {
         let mutant = emulator()
             .build_library(&sample.clone().without_barrier(index), Checks::On)

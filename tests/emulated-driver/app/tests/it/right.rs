@@ -23,6 +23,11 @@ fn sample_kernels_agree_with_plain_rust() {
 }
 
 #[test]
+fn what_is_shared_may_be_of_a_type_with_constructors() {
+    in_every_order("shared-objects");
+}
+
+#[test]
 fn a_loss_of_one_s_own_agrees_with_the_cpu() {
     in_every_order("own-loss");
 }
