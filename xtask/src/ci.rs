@@ -212,7 +212,7 @@ fn forget_unpacked() -> Result<(), Failure> {
                 .strip_prefix(*package)
                 .is_some_and(|version| version.starts_with('-'))
         };
-        if PUBLISHED.iter().any(|package| unpacked(&package)) {
+        if PUBLISHED.iter().any(unpacked) {
             fs::remove_dir_all(folder.path()).map_err(|error| {
                 Failure::run(format!(
                     "cannot remove {}: {error}",
