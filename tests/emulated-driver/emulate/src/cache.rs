@@ -6,6 +6,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+/// What decides, beside the commands and the files that they read, what is built: this crate's own text.
+const BUILDER: [&str; 4] = [
+    include_str!("compile.rs"),
+    include_str!("libraries.rs"),
+    include_str!("link.rs"),
+    include_str!("source.rs"),
+];
+
 /// A folder of built files, each beside a record of what it was made of.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -33,10 +41,10 @@ impl Cache {
             .map_err(|error| Error::new(format!("cannot lock {}: {error}", path.display())))
     }
 
-    /// Where a file of this name goes that was made by these very commands.
+    /// Where a file of this name goes that was made by these very commands, and by this very crate.
     pub(crate) fn path(&self, name: &str, extension: &str, made_by: &impl Hash) -> PathBuf {
         let mut hasher = DefaultHasher::new();
-        made_by.hash(&mut hasher);
+        (BUILDER, made_by).hash(&mut hasher);
         self.folder
             .join(format!("{name}-{:016x}.{extension}", hasher.finish()))
     }
