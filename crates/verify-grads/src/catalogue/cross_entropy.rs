@@ -115,11 +115,16 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for dtype in FLOATS {
         for form in Form::all(dtype) {
+            // A difference in second order is a forward and a backward pass for each element.
+            let (hard, soft) = match form {
+                Form::SecondOrder => ([3, 4], [2, 4]),
+                _ => ([4, 7], [3, 5]),
+            };
             for setting in SETTINGS {
                 for (name, reduction) in REDUCTIONS {
-                    cases.push(indices(form, setting, name, reduction, dtype, &[4, 7]));
+                    cases.push(indices(form, setting, name, reduction, dtype, &hard));
                     if setting.ignored.is_none() {
-                        let shape = &[3, 5];
+                        let shape = &soft;
                         cases.push(probabilities(form, setting, name, reduction, dtype, shape));
                     }
                 }
