@@ -24,6 +24,7 @@ mod cuda_kernel;
 mod element;
 mod error;
 mod kernels;
+mod layer_op;
 pub mod linear;
 pub mod max_pool2d;
 mod relu;

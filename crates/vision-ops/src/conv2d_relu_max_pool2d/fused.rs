@@ -1,13 +1,12 @@
-//! The custom op: forward keeps the winners, backward hands them the upstream gradient.
+//! The three ops as one layer: forward keeps the winners, backward hands them the upstream gradient.
 
 use std::sync::OnceLock;
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::backend::BackendStorage;
 #[cfg(feature = "cuda")]
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
-use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
+use candle_core::{Error, Result, Shape, Tensor};
 use candle_simd::Isa;
 
 use super::cpu_kernel::channel_lanes::ChannelLanes;
@@ -16,7 +15,10 @@ use super::cpu_kernel::{column_gradient, general, halving, sparse_backward};
 use super::{Geometry, Plan};
 use crate::conv2d;
 use crate::element::Element;
-use crate::tensor_access::{contiguous_slice, with_contiguous};
+#[cfg(feature = "cuda")]
+use crate::layer_op::CudaArgument;
+use crate::layer_op::{self, Backward, Layer};
+use crate::tensor_access::with_contiguous;
 
 struct Conv2dReluMaxPool2d {
     geometry: Geometry,
@@ -37,7 +39,7 @@ pub(super) fn apply(
     geometry: Geometry,
     plan: Plan,
 ) -> Result<Tensor> {
-    let op = Conv2dReluMaxPool2d {
+    let layer = Conv2dReluMaxPool2d {
         geometry,
         plan,
         isa: Isa::active(),
@@ -45,8 +47,7 @@ pub(super) fn apply(
         #[cfg(feature = "cuda")]
         cuda_winners: OnceLock::new(),
     };
-    x.contiguous()?
-        .apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+    layer_op::apply(layer, x, weight, Some(bias))
 }
 
 /// Which gradients are asked for.
@@ -75,82 +76,6 @@ pub(super) struct Gradients<F> {
 }
 
 impl Conv2dReluMaxPool2d {
-    fn forward<F: Element>(
-        &self,
-        x: (&CpuStorage, &Layout),
-        weight: (&CpuStorage, &Layout),
-        bias: (&CpuStorage, &Layout),
-    ) -> Result<CpuStorage> {
-        let x = contiguous_slice::<F>(x.0, x.1)?;
-        let weight = contiguous_slice::<F>(weight.0, weight.1)?;
-        let bias = contiguous_slice::<F>(bias.0, bias.1)?;
-        let (isa, geometry) = (self.isa, &self.geometry);
-        let (y, winners) = match self.plan {
-            Plan::ColumnLanes => halving::forward(
-                isa,
-                geometry,
-                x,
-                &ColumnLanes::new(isa, geometry, weight, bias),
-            ),
-            Plan::ChannelLanes => halving::forward(
-                isa,
-                geometry,
-                x,
-                &ChannelLanes::new(isa, geometry, weight, bias),
-            ),
-            Plan::General | Plan::Separate => {
-                general::forward(self.isa, &self.geometry, x, weight, bias)
-            }
-        };
-        // Candle runs an op's forward once; were it run again, the winners would be the same.
-        let _ = self.winners.set(winners);
-        Ok(F::to_cpu_storage_owned(y))
-    }
-
-    fn backward<F: Element>(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        result: &Tensor,
-        upstream: &Tensor,
-    ) -> Result<[Option<Tensor>; 3]> {
-        let winners = self.winners.get().ok_or_else(too_early)?;
-        let wanted = Wanted {
-            x: x.track_op(),
-            weight: weight.track_op(),
-            bias: bias.track_op(),
-        };
-        let gradients = with_contiguous::<F, _>(x, |x| {
-            with_contiguous::<F, _>(weight, |weight| {
-                with_contiguous::<F, _>(result, |y| {
-                    with_contiguous::<F, _>(upstream, |upstream| {
-                        self.gradients(
-                            wanted,
-                            Known {
-                                winners,
-                                x,
-                                weight,
-                                y,
-                                upstream,
-                            },
-                        )
-                    })
-                })
-            })
-        })????;
-        let tensor = |wanted: bool, grad: Vec<F>, like: &Tensor| {
-            wanted
-                .then(|| Tensor::from_vec(grad, like.shape(), like.device()))
-                .transpose()
-        };
-        Ok([
-            tensor(wanted.x, gradients.x, x)?,
-            tensor(wanted.weight, gradients.weight, weight)?,
-            tensor(wanted.bias, gradients.bias, bias)?,
-        ])
-    }
-
     fn gradients<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Gradients<F> {
         match self.plan {
             Plan::ColumnLanes
@@ -193,66 +118,93 @@ fn too_early() -> Error {
     Error::Msg(format!("{}: backward was called before forward", super::OP))
 }
 
-impl CustomOp3 for Conv2dReluMaxPool2d {
-    fn name(&self) -> &'static str {
-        super::OP
+fn no_bias() -> Error {
+    Error::Msg(format!("{}: expected a bias, got none", super::OP))
+}
+
+impl Layer for Conv2dReluMaxPool2d {
+    const OP: &'static str = super::OP;
+
+    fn result_shape(&self) -> Shape {
+        self.geometry.result_shape()
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, bias) = ((x, x_layout), (weight, weight_layout), (bias, bias_layout));
-        let storage = match x.0.dtype() {
-            DType::F32 => self.forward::<f32>(x, weight, bias)?,
-            DType::F64 => self.forward::<f64>(x, weight, bias)?,
-            other => return Err(Error::UnsupportedDTypeForOp(other, super::OP).bt()),
+    fn forward<F: Element>(&self, x: &[F], weight: &[F], bias: Option<&[F]>) -> Result<Vec<F>> {
+        let bias = bias.ok_or_else(no_bias)?;
+        let (isa, geometry) = (self.isa, &self.geometry);
+        let (y, winners) = match self.plan {
+            Plan::ColumnLanes => {
+                let kernel = ColumnLanes::new(isa, geometry, weight, bias);
+                halving::forward(isa, geometry, x, &kernel)
+            }
+            Plan::ChannelLanes => {
+                let kernel = ChannelLanes::new(isa, geometry, weight, bias);
+                halving::forward(isa, geometry, x, &kernel)
+            }
+            Plan::General | Plan::Separate => general::forward(isa, geometry, x, weight, bias),
         };
-        Ok((storage, self.geometry.result_shape()))
+        // Candle runs an op's forward once; were it run again, the winners would be the same.
+        let _ = self.winners.set(winners);
+        Ok(y)
+    }
+
+    fn backward<F: Element>(&self, known: Backward<'_>) -> Result<layer_op::Gradients> {
+        let Backward { x, weight, .. } = known;
+        let bias = known.bias.ok_or_else(no_bias)?;
+        let winners = self.winners.get().ok_or_else(too_early)?;
+        let wanted = Wanted {
+            x: x.track_op(),
+            weight: weight.track_op(),
+            bias: bias.track_op(),
+        };
+        let gradients = with_contiguous::<F, _>(x, |x| {
+            with_contiguous::<F, _>(weight, |weight| {
+                with_contiguous::<F, _>(known.result, |y| {
+                    with_contiguous::<F, _>(known.upstream, |upstream| {
+                        self.gradients(
+                            wanted,
+                            Known {
+                                winners,
+                                x,
+                                weight,
+                                y,
+                                upstream,
+                            },
+                        )
+                    })
+                })
+            })
+        })????;
+        let tensor = |wanted: bool, grad: Vec<F>, like: &Tensor| {
+            wanted
+                .then(|| Tensor::from_vec(grad, like.shape(), like.device()))
+                .transpose()
+        };
+        Ok([
+            tensor(wanted.x, gradients.x, x)?,
+            tensor(wanted.weight, gradients.weight, weight)?,
+            tensor(wanted.bias, gradients.bias, bias)?,
+        ])
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
+    fn forward_on_cuda(
         &self,
-        x: &CudaStorage,
-        x_layout: &Layout,
-        weight: &CudaStorage,
-        weight_layout: &Layout,
-        bias: &CudaStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let (x, weight, bias) = ((x, x_layout), (weight, weight_layout), (bias, bias_layout));
+        x: CudaArgument<'_>,
+        weight: CudaArgument<'_>,
+        bias: Option<CudaArgument<'_>>,
+    ) -> Result<CudaStorage> {
+        let bias = bias.ok_or_else(no_bias)?;
         let (y, winners) = super::cuda_kernel::forward(&self.geometry, x, weight, bias)?;
         let _ = self.cuda_winners.set(winners);
-        Ok((y, self.geometry.result_shape()))
+        Ok(y)
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        result: &Tensor,
-        upstream: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        #[cfg(feature = "cuda")]
-        if x.device().is_cuda() {
-            let winners = self.cuda_winners.get().ok_or_else(too_early)?;
-            let arguments = [x, weight, bias];
-            let [x, weight, bias] =
-                super::cuda_kernel::backward(&self.geometry, winners, arguments, result, upstream)?;
-            return Ok((x, weight, bias));
-        }
-        let [x, weight, bias] = match x.dtype() {
-            DType::F32 => self.backward::<f32>(x, weight, bias, result, upstream)?,
-            DType::F64 => self.backward::<f64>(x, weight, bias, result, upstream)?,
-            other => return Err(Error::UnsupportedDTypeForOp(other, super::OP).bt()),
-        };
-        Ok((x, weight, bias))
+    #[cfg(feature = "cuda")]
+    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<layer_op::Gradients> {
+        let winners = self.cuda_winners.get().ok_or_else(too_early)?;
+        let arguments = [known.x, known.weight, known.bias.ok_or_else(no_bias)?];
+        let (result, upstream) = (known.result, known.upstream);
+        super::cuda_kernel::backward(&self.geometry, winners, arguments, result, upstream)
     }
 }
