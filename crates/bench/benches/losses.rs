@@ -6,7 +6,7 @@
 use bench::{label, record_environment, targets, values};
 use candle_core::{DType, Result, Tensor, Var};
 use candle_losses::CrossEntropy;
-use candle_simd::buffer::prefetch_stream;
+use candle_simd::prefetch::prefetch_stream;
 use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use rayon::prelude::*;
 use std::hint::black_box;

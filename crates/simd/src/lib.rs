@@ -49,6 +49,7 @@ mod isa;
 mod math;
 pub mod parallel;
 mod portable;
+pub mod prefetch;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
-use crate::buffer::{prefetch, prefetch_stream};
 use crate::parallel::{Disjoint, chunk_rows, for_rows, map_rows};
+use crate::prefetch::{prefetch, prefetch_stream};
 use crate::{Isa, buffer, with_isa};
 
 #[test]

@@ -1,7 +1,7 @@
 //! Batches on their way to the model: normalised from u8 into a buffer that is used again.
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, bail};
-use candle_simd::buffer::prefetch;
+use candle_simd::prefetch::prefetch;
 use fashion_mnist::Split;
 use rayon::prelude::*;
 

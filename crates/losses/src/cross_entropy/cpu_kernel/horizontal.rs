@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_simd::buffer::prefetch_stream;
+use candle_simd::prefetch::prefetch_stream;
 use candle_simd::{Element, Float, Simd, Vector};
 
 use super::recipe::{RowGradient, RowSums, RowValue};

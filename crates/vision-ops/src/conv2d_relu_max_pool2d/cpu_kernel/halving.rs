@@ -3,8 +3,9 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use candle_simd::buffer::{Uninit, prefetch};
+use candle_simd::buffer::Uninit;
 use candle_simd::parallel::Disjoint;
+use candle_simd::prefetch::prefetch;
 use candle_simd::{Isa, MAX_LANES, Vector};
 use rayon::prelude::*;
 
