@@ -31,6 +31,8 @@ const CHANNELS: usize = 16;
 struct Shared<'a, F: Element> {
     geometry: &'a Geometry,
     patches: Patches,
+    /// See [`Patches::weight_order`].
+    order: Vec<usize>,
     /// For each pooled position, the number of its window's first position. These are whole numbers below 2^24, which both
     /// float types hold.
     corners: Vec<F>,
@@ -81,15 +83,17 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
     let conv = &geometry.conv;
     let lanes = lanes::<F>(isa);
     let patches = Patches::new(geometry, lanes, wanted.x);
+    let order = patches.weight_order();
     let shared = Shared {
         corners: corners(geometry, &patches),
         weight: if wanted.x {
-            patch_weights(geometry, &patches, weight)
+            patch_weights(geometry, &patches, &order, weight)
         } else {
             Scratch::zeroed(0)
         },
         geometry,
         patches,
+        order,
         lanes,
     };
     let sums_len = shared.sums_len();
@@ -154,12 +158,17 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
 }
 
 /// The weights of every output channel in the order of the pieces of a patch.
-fn patch_weights<F: Element>(geometry: &Geometry, patches: &Patches, weight: &[F]) -> Scratch<F> {
-    let (order, len) = (patches.weight_order(), patches.weights_len());
+fn patch_weights<F: Element>(
+    geometry: &Geometry,
+    patches: &Patches,
+    order: &[usize],
+    weight: &[F],
+) -> Scratch<F> {
+    let len = patches.weights_len();
     let mut ordered = Scratch::zeroed(geometry.conv.out_channels * len);
     let channels = weight.chunks_exact(order.len());
     for (weight, ordered) in channels.zip(ordered.chunks_exact_mut(len)) {
-        for (&weight, &at) in weight.iter().zip(&order) {
+        for (&weight, &at) in weight.iter().zip(order) {
             ordered[at] = weight;
         }
     }
@@ -171,10 +180,9 @@ fn add_up<F: Element>(shared: &Shared<'_, F>, sums: &[F]) -> (Vec<F>, Vec<F>) {
     let conv = &shared.geometry.conv;
     let total = add_in_order(sums, shared.sums_len());
     let (weights, bias) = total.split_at(conv.out_channels * shared.patch_len());
-    let order = shared.patches.weight_order();
     let mut weight = Vec::with_capacity(conv.weight_len());
     for channel in weights.chunks_exact(shared.patch_len()) {
-        weight.extend(order.iter().map(|&at| channel[at]));
+        weight.extend(shared.order.iter().map(|&at| channel[at]));
     }
     let bias = bias
         .chunks_exact(shared.lanes)
