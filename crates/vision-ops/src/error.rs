@@ -83,3 +83,8 @@ impl From<VisionOpError> for Error {
         Error::wrap(error)
     }
 }
+
+/// The error of a backward pass that finds nothing of what its forward pass keeps for it.
+pub(crate) fn backward_too_early(op: &str) -> Error {
+    Error::Msg(format!("{op}: backward was called before forward"))
+}

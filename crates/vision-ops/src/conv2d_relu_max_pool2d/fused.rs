@@ -15,6 +15,7 @@ use super::cpu_kernel::{column_gradient, general, halving, sparse_backward};
 use super::{Geometry, Plan};
 use crate::conv2d;
 use crate::element::Element;
+use crate::error::backward_too_early;
 #[cfg(feature = "cuda")]
 use crate::layer_op::CudaArgument;
 use crate::layer_op::{self, Backward, Layer};
@@ -114,10 +115,6 @@ impl Conv2dReluMaxPool2d {
     }
 }
 
-fn too_early() -> Error {
-    Error::Msg(format!("{}: backward was called before forward", super::OP))
-}
-
 fn no_bias() -> Error {
     Error::Msg(format!("{}: expected a bias, got none", super::OP))
 }
@@ -151,7 +148,10 @@ impl Layer for Conv2dReluMaxPool2d {
     fn backward<F: Element>(&self, known: Backward<'_>) -> Result<layer_op::Gradients> {
         let Backward { x, weight, .. } = known;
         let bias = known.bias.ok_or_else(no_bias)?;
-        let winners = self.winners.get().ok_or_else(too_early)?;
+        let winners = self
+            .winners
+            .get()
+            .ok_or_else(|| backward_too_early(super::OP))?;
         let wanted = Wanted {
             x: x.track_op(),
             weight: weight.track_op(),
@@ -202,7 +202,10 @@ impl Layer for Conv2dReluMaxPool2d {
 
     #[cfg(feature = "cuda")]
     fn backward_on_cuda(&self, known: Backward<'_>) -> Result<layer_op::Gradients> {
-        let winners = self.cuda_winners.get().ok_or_else(too_early)?;
+        let winners = self
+            .cuda_winners
+            .get()
+            .ok_or_else(|| backward_too_early(super::OP))?;
         let arguments = [known.x, known.weight, known.bias.ok_or_else(no_bias)?];
         let (result, upstream) = (known.result, known.upstream);
         super::cuda_kernel::backward(&self.geometry, winners, arguments, result, upstream)

@@ -12,6 +12,7 @@ use super::PoolGeometry;
 use super::cpu_kernel::{self, PoolElement, WindowIndex};
 #[cfg(feature = "cuda")]
 use crate::cuda_kernel::OnDevice;
+use crate::error::backward_too_early;
 use crate::tensor_access::with_contiguous;
 
 /// The winner of each window, in row-major order of the result, as an index inside the window.
@@ -67,7 +68,10 @@ impl MaxPool2d {
     }
 
     fn backward<T: PoolElement>(&self, x: &Tensor, upstream: &Tensor) -> Result<Tensor> {
-        let winners = self.winners.get().ok_or_else(too_early)?;
+        let winners = self
+            .winners
+            .get()
+            .ok_or_else(|| backward_too_early(super::OP))?;
         let grad: Vec<T> = with_contiguous(upstream, |upstream| match winners {
             Winners::U8(winners) => cpu_kernel::backward(upstream, winners, &self.geometry),
             Winners::U16(winners) => cpu_kernel::backward(upstream, winners, &self.geometry),
@@ -79,7 +83,10 @@ impl MaxPool2d {
     #[cfg(feature = "cuda")]
     fn cuda_backward(&self, x: &Tensor, upstream: &Tensor) -> Result<Tensor> {
         use super::cuda_kernel::backward;
-        let winners = self.cuda_winners.get().ok_or_else(too_early)?;
+        let winners = self
+            .cuda_winners
+            .get()
+            .ok_or_else(|| backward_too_early(super::OP))?;
         OnDevice::new(super::OP, |upstream: (&CudaStorage, &Layout)| {
             let grad = backward(upstream.0, upstream.1, winners, &self.geometry)?;
             Ok((grad, x.shape().clone()))
@@ -92,10 +99,6 @@ impl MaxPool2d {
         let (rows, columns) = self.geometry.output;
         Ok(Shape::from((batch, channels, rows, columns)))
     }
-}
-
-fn too_early() -> Error {
-    Error::Msg(format!("{}: backward was called before forward", super::OP))
 }
 
 impl CustomOp1 for MaxPool2d {
