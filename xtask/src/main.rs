@@ -16,6 +16,7 @@ mod gpu_check;
 mod gpu_report;
 mod gpu_run;
 mod kernels;
+mod package;
 mod parallel;
 mod table;
 mod tools;
