@@ -126,7 +126,7 @@ impl Widths {
 }
 
 /// All results, as `--json` prints them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
     /// Cases that passed.
     pub passed: usize,

@@ -102,20 +102,14 @@ fn second_derivatives_are_in_the_one_json_object() {
 
 #[test]
 fn first_order_is_checked_as_users_train_and_second_order_where_graphs_are_kept() {
-    let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_verify-grads"))
-            .args(["--filter", "mse/second_order/plain/sum/f64"])
-            .args(arguments)
-            .output()
-            .expect("the command starts");
-        (code(&output), stdout(&output))
-    };
+    let name = "mse/second_order/plain/sum/f64";
     // Without the variable the process that is meant for second order finds nothing to differentiate.
-    let (code, text) = run(&["--keeping-graphs"]);
-    assert_eq!(code, Some(5), "{text}");
+    let output = verify_grads(&["--filter", name, "--keeping-graphs"]);
+    let text = stdout(&output);
+    assert_eq!(code(&output), Some(5), "{text}");
     assert!(text.contains("CANDLE_GRAD_DO_NOT_DETACH"), "{text}");
-    let (code, text) = run(&[]);
-    assert_eq!(code, Some(0), "{text}");
+    let output = verify_grads(&["--filter", name]);
+    assert_eq!(code(&output), Some(0), "{}", stdout(&output));
 }
 
 #[test]
