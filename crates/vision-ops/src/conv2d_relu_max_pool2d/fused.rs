@@ -79,9 +79,7 @@ pub(super) struct Gradients<F> {
 impl Conv2dReluMaxPool2d {
     fn gradients<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Gradients<F> {
         match self.plan {
-            Plan::ColumnLanes
-                if !wanted.x && column_gradient::fits::<F>(self.isa, &self.geometry) =>
-            {
+            Plan::ColumnLanes if !wanted.x => {
                 column_gradient::backward(self.isa, &self.geometry, known)
             }
             Plan::ColumnLanes | Plan::ChannelLanes => {

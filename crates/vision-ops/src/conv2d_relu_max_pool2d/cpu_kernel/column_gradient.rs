@@ -6,8 +6,8 @@
 //! neighbouring kernel elements share all but a row and a column of them. That is one multiply-add for sixteen windows and
 //! kernel element, and no list of winners. The sums of a channel stay in registers for some images.
 //!
-//! To this end each row of the padded image is kept as vectors of the columns `2 * X + shift`, one for each shift from 0 to
-//! the kernel's width, all on cache lines of their own.
+//! A pixel that no gradient meets may be infinite, and its product with 0 must not reach a sum. Images in which every pixel
+//! is finite, which is nearly all, need no mask for that.
 //!
 //! Chunks of images, cut by the batch alone, sum their own gradients; the chunks are added in order.
 
@@ -18,7 +18,6 @@ use super::super::Geometry;
 use super::super::fused::{Gradients, Known};
 use super::column_lanes::{half_columns, planes_len, split_columns};
 use super::halving::{chunk_size, for_image_chunks, prefetch_share, winners_len};
-use super::sparse_backward::lanes;
 use crate::element::Element;
 use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::scratch::Scratch;
@@ -28,10 +27,9 @@ use crate::kernels::scratch::Scratch;
 struct Layout {
     /// Padded image rows.
     rows: usize,
-    /// Vectors for each of them: one for each column that a window and the kernel reach.
-    shifts: usize,
-    lanes: usize,
-    /// Elements of a pooled row, whole vectors.
+    /// Elements of one parity of such a row.
+    half: usize,
+    /// Elements of a row of gradients, whole vectors.
     width: usize,
 }
 
@@ -40,22 +38,15 @@ impl Layout {
         let conv = &geometry.conv;
         Self {
             rows: conv.input.0 + 2 * conv.options.padding.0,
-            shifts: conv.kernel.1 + 1,
-            lanes,
+            half: half_columns(geometry),
             width: geometry.pool.output.1.next_multiple_of(lanes),
         }
     }
 
     /// Elements of an image.
     fn seen_len(&self, channels: usize) -> usize {
-        channels * self.rows * self.shifts * self.width
+        channels * self.rows * 2 * self.half
     }
-}
-
-/// Whether an image in this form stays in the second-level cache.
-pub(in crate::conv2d_relu_max_pool2d) fn fits<F: Element>(isa: Isa, geometry: &Geometry) -> bool {
-    const LARGEST: usize = 1 << 16;
-    Layout::new(geometry, lanes::<F>(isa)).seen_len(geometry.conv.in_channels) <= LARGEST
 }
 
 /// Elements that one image takes, and how many images are taken together.
@@ -70,16 +61,17 @@ struct Sizes {
 
 impl Sizes {
     fn new(geometry: &Geometry, layout: &Layout) -> Self {
-        /// Of `f32` a part of the first-level cache.
+        /// Of `f32` half of the first-level cache.
         const CACHED: usize = 6 << 10;
         let outputs = geometry.conv.out_channels;
         let seen = layout.seen_len(geometry.conv.in_channels);
+        let gradients = outputs * geometry.pool.output.0 * layout.width;
         Self {
             seen,
-            gradients: outputs * geometry.pool.output.0 * layout.width,
+            gradients,
             pooled: outputs * geometry.pooled(),
             winners: winners_len(geometry),
-            at_once: (CACHED / seen.max(1)).max(1),
+            at_once: (CACHED / (seen + gradients).max(1)).max(1),
         }
     }
 }
@@ -130,10 +122,12 @@ struct Piece {
     columns: usize,
 }
 
-/// Rows and columns of a piece: as many sums as leave room for a kernel row of pixels in 32 registers, or in 16.
-fn most_of_a_piece(isa: Isa) -> (usize, usize) {
-    match isa {
-        Isa::Avx512 => (5, 5),
+/// Rows and columns of a piece: as many sums as leave room for a kernel row of pixels in 32 registers, or in 16. Pixels that
+/// need a mask are rare, and not worth the code.
+fn most_of_a_piece(isa: Isa, masked: bool) -> (usize, usize) {
+    match (isa, masked) {
+        (_, true) => (1, 1),
+        (Isa::Avx512, false) => (5, 5),
         _ => (2, 3),
     }
 }
@@ -160,8 +154,8 @@ impl<F: Element> Kernel for Chunk<'_, F> {
         let layout = Layout::new(geometry, lanes);
         let (taps, outputs) = (conv.taps(), conv.out_channels);
         let sizes = Sizes::new(geometry, &layout);
-        let mut planes = Scratch::zeroed(planes_len(geometry));
-        let mut seen = Scratch::dirty(sizes.at_once * sizes.seen);
+        // What is padding stays zero; behind the last image there is room for vectors that reach past it.
+        let mut seen = Scratch::zeroed((sizes.at_once - 1) * sizes.seen + planes_len(geometry));
         let mut gradients = Scratch::dirty(sizes.at_once * sizes.gradients);
         let mut sums = Scratch::zeroed(outputs * (taps + 1) * lanes);
         let (weight_sums, bias_sums) = sums.split_at_mut(outputs * taps * lanes);
@@ -178,9 +172,10 @@ impl<F: Element> Kernel for Chunk<'_, F> {
                 y.chunks_exact(sizes.pooled),
             );
             let count = xs.len();
-            for (x, seen) in xs.zip(seen.chunks_exact_mut(sizes.seen)) {
-                split_columns(s, geometry, x, &mut planes);
-                shift(s, geometry, &layout, &planes, seen);
+            let mut finite = true;
+            for (n, x) in xs.enumerate() {
+                split_columns(s, geometry, x, &mut seen[n * sizes.seen..]);
+                finite &= all_finite(s, x);
             }
             for ((y, upstream), gradients) in ys
                 .zip(upstream.chunks_exact(sizes.pooled))
@@ -193,6 +188,7 @@ impl<F: Element> Kernel for Chunk<'_, F> {
                 layout: &layout,
                 sizes,
                 count,
+                finite,
                 next: images.clone().next().unwrap_or_default(),
                 seen: &seen,
                 gradients: &gradients,
@@ -206,34 +202,25 @@ impl<F: Element> Kernel for Chunk<'_, F> {
     }
 }
 
-/// Lays out what the windows see; lanes that are no window see zeros.
+/// Whether no number is infinite or NaN.
 #[inline(always)]
-fn shift<F: Element, S: Simd>(
-    s: S,
-    geometry: &Geometry,
-    layout: &Layout,
-    planes: &[F],
-    seen: &mut [F],
-) {
-    let lanes = F::V::<S>::LANES;
+fn all_finite<F: Element, S: Simd>(s: S, numbers: &[F]) -> bool {
     let zero = F::V::<S>::splat(s, F::ZERO);
-    let (half, windows) = (half_columns(geometry), geometry.pool.output.1);
-    for j in (0..layout.width).step_by(lanes) {
-        let kept = F::V::<S>::first(s, lanes.min(windows - j));
-        let rows = seen.chunks_exact_mut(layout.shifts * layout.width);
-        for (row, planes) in rows.zip((0..).map(|row| &planes[row * 2 * half + j..])) {
-            let odd = &planes[half..];
-            for (at, pair) in row.chunks_mut(2 * layout.width).enumerate() {
-                let (first, second) = pair.split_at_mut(layout.width);
-                let pixels = F::V::<S>::load(s, &planes[at..]);
-                pixels.select(kept, zero).store(&mut first[j..]);
-                if !second.is_empty() {
-                    let pixels = F::V::<S>::load(s, &odd[at..]);
-                    pixels.select(kept, zero).store(&mut second[j..]);
-                }
-            }
+    let lanes = F::V::<S>::LANES;
+    // 0 times an infinity or NaN is NaN, and so is every sum with it.
+    let mut sums = [zero; 4];
+    let blocks = numbers.chunks_exact(4 * lanes);
+    for numbers in blocks.remainder().chunks(lanes) {
+        let numbers = F::V::<S>::load_partial(s, numbers, F::ZERO);
+        sums[0] = numbers.mul_add(zero, sums[0]);
+    }
+    for block in blocks {
+        for (sum, numbers) in sums.iter_mut().zip(block.chunks_exact(lanes)) {
+            *sum = F::V::<S>::load(s, numbers).mul_add(zero, *sum);
         }
     }
+    let [a, b, c, d] = sums;
+    F::V::<S>::mask_bits(((a + b) + (c + d)).is_nan()) == 0
 }
 
 /// The gradients that relu passes, with zeros behind each row, and their sums by channel.
@@ -282,6 +269,8 @@ struct Images<'a, F: Element> {
     layout: &'a Layout,
     sizes: Sizes,
     count: usize,
+    /// Whether every pixel is.
+    finite: bool,
     /// The images after these, or none.
     next: &'a [F],
     seen: &'a [F],
@@ -294,7 +283,8 @@ impl<F: Element> Images<'_, F> {
     #[inline(always)]
     fn add_weight_gradients<S: Simd>(&self, s: S, sums: &mut [F]) {
         let (rows, columns) = self.geometry.conv.kernel;
-        let (most_rows, most_columns) = most_of_a_piece(S::ISA);
+        let masked = !self.finite;
+        let (most_rows, most_columns) = most_of_a_piece(S::ISA, masked);
         for row in (0..rows).step_by(most_rows) {
             for column in (0..columns).step_by(most_columns) {
                 let piece = Piece {
@@ -306,12 +296,16 @@ impl<F: Element> Images<'_, F> {
                 macro_rules! sizes {
                     ($($rows:literal $columns:literal)*) => {
                         match (piece.rows, piece.columns) {
-                            $(($rows, $columns) => self.piece::<S, $rows, $columns>(s, piece, sums),)*
+                            $(($rows, $columns) => {
+                                self.piece::<S, $rows, $columns, false>(s, piece, sums)
+                            })*
                             _ => unreachable!("pieces are cut to at most five rows and columns"),
                         }
                     };
                 }
-                if S::ISA == Isa::Avx512 {
+                if masked {
+                    self.piece::<S, 1, 1, true>(s, piece, sums);
+                } else if S::ISA == Isa::Avx512 {
                     sizes!(
                         1 1  1 2  1 3  1 4  1 5  2 1  2 2  2 3  2 4  2 5  3 1  3 2  3 3  3 4  3 5
                         4 1  4 2  4 3  4 4  4 5  5 1  5 2  5 3  5 4  5 5
@@ -323,26 +317,31 @@ impl<F: Element> Images<'_, F> {
         }
     }
 
-    /// Adds the gradients of a piece of R rows of C columns.
+    /// Adds the gradients of a piece of R rows of C columns. MASKED: of pixels that a gradient meets alone.
     #[inline(always)]
-    fn piece<S: Simd, const R: usize, const C: usize>(&self, s: S, piece: Piece, sums: &mut [F]) {
+    fn piece<S: Simd, const R: usize, const C: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        piece: Piece,
+        sums: &mut [F],
+    ) {
         let conv = &self.geometry.conv;
-        let Layout {
-            rows,
-            shifts,
-            lanes,
-            width,
-        } = *self.layout;
+        let Layout { rows, half, width } = *self.layout;
         let (taps, (height, windows)) = (conv.taps(), self.geometry.pool.output);
         let number = |x: f64| F::V::<S>::splat(s, <F as Float>::from_f64(x));
         let (zero, right, below, corner) = (number(0.0), number(1.0), number(2.0), number(3.0));
-        let row_step = shifts * width;
-        assert_eq!(lanes, F::V::<S>::LANES);
+        let (lanes, row_step) = (F::V::<S>::LANES, 2 * half);
+        // The piece's first column, and those an even number from it, lie in one half of a row, the others in the other.
+        let column = |column: usize| column % 2 * half + column / 2;
+        let halves = [column(piece.column), column(piece.column + 1)];
         assert!(sums.len() >= conv.out_channels * taps * lanes);
         assert!(self.sizes.seen >= conv.in_channels * rows * row_step);
         assert!(self.sizes.gradients >= conv.out_channels * height * width);
         assert!(self.sizes.winners >= winners_len(self.geometry));
-        assert!(self.seen.len() >= self.count * self.sizes.seen);
+        assert!(
+            self.seen.len() + self.sizes.seen
+                >= self.count * self.sizes.seen + planes_len(self.geometry)
+        );
         assert!(self.gradients.len() >= self.count * self.sizes.gradients);
         assert!(self.winners.len() >= self.count * self.sizes.winners);
         assert!(2 * height + conv.kernel.0 <= rows + 1);
@@ -357,9 +356,10 @@ impl<F: Element> Images<'_, F> {
                 let to = &mut sums[first..];
                 for j in (0..width).step_by(lanes) {
                     // SAFETY: pixel rows from the piece's first kernel row on, two for each pooled row and R - 1 more,
-                    // exist, as do the shifts from the piece's first column on and C more. There is a vector of gradients
-                    // for each pooled row and column j. Winners have room for a vector behind the last. The sums are those
-                    // of a channel's weights, of which the piece is a part.
+                    // exist; a vector that starts in one reaches past it by less than half a kernel and a vector, for which
+                    // there is room behind the last. There is a vector of gradients for each pooled row and column j.
+                    // Winners have room for a vector behind the last. The sums are those of a channel's weights, of which
+                    // the piece is a part.
                     unsafe {
                         let to = to.as_mut_ptr();
                         let at = |a: usize, b: usize| (a * conv.kernel.1 + b) * lanes;
@@ -373,7 +373,7 @@ impl<F: Element> Images<'_, F> {
                         for image in 0..self.count {
                             let seen = image * self.sizes.seen;
                             let seen = seen + (c * rows + piece.row) * row_step;
-                            let mut seen = self.seen.as_ptr().add(seen + piece.column * width + j);
+                            let mut seen = self.seen.as_ptr().add(seen + j);
                             let gradients = image * self.sizes.gradients + o * height * width + j;
                             let mut gradients = self.gradients.as_ptr().add(gradients);
                             let winners = image * self.sizes.winners + o * height * windows + j;
@@ -381,18 +381,23 @@ impl<F: Element> Images<'_, F> {
                             for _ in 0..height {
                                 let gradient = F::V::<S>::load_ptr(s, gradients);
                                 let winner = F::V::<S>::load_u8_ptr(s, winners);
-                                // A pixel that no gradient meets may be infinite.
                                 let met = !gradient.eq(zero);
+                                let pixels = |row: *const F, column: usize| {
+                                    let at = halves[column % 2] + column / 2;
+                                    let pixels = F::V::<S>::load_ptr(s, row.add(at));
+                                    match MASKED {
+                                        true => pixels.select(met, zero),
+                                        false => pixels,
+                                    }
+                                };
                                 let right = winner.eq(right) | winner.eq(corner);
                                 let below = winner.ge(below);
                                 let mut above = [gradient; C];
                                 for a in 0..=R {
                                     let row = seen.add(a * row_step);
-                                    let mut left = F::V::<S>::load_ptr(s, row).select(met, zero);
+                                    let mut left = pixels(row, 0);
                                     for b in 0..C {
-                                        let beside =
-                                            F::V::<S>::load_ptr(s, row.add((b + 1) * width))
-                                                .select(met, zero);
+                                        let beside = pixels(row, b + 1);
                                         let here = beside.select(right, left);
                                         left = beside;
                                         if a > 0 {
