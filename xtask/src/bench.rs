@@ -23,6 +23,7 @@ Options:
   --threads N     threads for every side [default: all]
   --rounds N      measure every side N times in turn and take the median of each, where the machine is shared [default: 1]
   --filter TEXT   only benchmarks whose name holds TEXT, on the Rust side
+  --keep-memory   freed memory stays with the process, on every side; see `keep_freed_memory` of the loss crate
   --quick         fewer samples, for a first look; not for quoting
   --json          one JSON object on standard output instead of tables
 ";
@@ -64,8 +65,18 @@ struct Options {
     threads: Option<usize>,
     rounds: Option<usize>,
     filter: Option<String>,
+    keep_memory: bool,
     quick: bool,
     json: bool,
+}
+
+impl Options {
+    /// What every side finds in its environment: what `keep_freed_memory` does, for Python too.
+    fn environment(&self) -> Option<(&'static str, &'static str)> {
+        const KEEP: &str =
+            "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=2147483647";
+        self.keep_memory.then_some(("GLIBC_TUNABLES", KEEP))
+    }
 }
 
 /// One median.
@@ -95,12 +106,22 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
         .get();
 
     let mut notes = vec![format!("{threads} threads; {}", processor())];
+    if options.keep_memory {
+        notes.push("freed memory is kept (--keep-memory)".to_owned());
+    }
     let mut measurements = Vec::new();
     for suite in SUITES.iter().filter(|s| options.suites.contains(&s.name)) {
         for _ in 0..options.rounds.unwrap_or(1) {
             measure_rust(suite, &options, threads, &mut notes, &mut measurements)?;
             if let Some(python) = &options.python {
-                measure_python(suite, python, threads, &mut notes, &mut measurements)?;
+                measure_python(
+                    suite,
+                    python,
+                    &options,
+                    threads,
+                    &mut notes,
+                    &mut measurements,
+                )?;
             }
         }
     }
@@ -134,6 +155,7 @@ fn parse(arguments: &[OsString]) -> Result<Option<Options>, Failure> {
             "-h" | "--help" => return Ok(None),
             "--python" => options.python = Some(value("--python")?.into()),
             "--filter" => options.filter = Some(value("--filter")?),
+            "--keep-memory" => options.keep_memory = true,
             "--quick" => options.quick = true,
             "--json" => options.json = true,
             "--threads" => options.threads = Some(count(&argument, &value("--threads")?)?),
@@ -243,7 +265,8 @@ fn measure_process(
         .arg("--bench")
         .env("CRITERION_HOME", home)
         .env("RAYON_NUM_THREADS", threads.to_string())
-        .envs(settings.iter().copied());
+        .envs(settings.iter().copied())
+        .envs(options.environment());
     command.args(["--sample-size", if options.quick { "10" } else { "20" }]);
     command.args(["--warm-up-time", if options.quick { "0.2" } else { "0.5" }]);
     command.args([
@@ -309,6 +332,7 @@ fn collect(folder: &Path, measurements: &mut Vec<Measurement>) -> Result<(), Fai
 fn measure_python(
     suite: &Suite,
     python: &Path,
+    options: &Options,
     threads: usize,
     notes: &mut Vec<String>,
     measurements: &mut Vec<Measurement>,
@@ -320,6 +344,7 @@ fn measure_python(
     let output = Command::new(python)
         .arg(&script)
         .arg(threads.to_string())
+        .envs(options.environment())
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| Failure::run(format!("cannot start {}: {error}", python.display())))?;

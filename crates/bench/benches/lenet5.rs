@@ -84,7 +84,7 @@ criterion_group!(benches, training);
 
 fn main() {
     if only().as_deref() == Some("ours") {
-        trainer::environment::restart_with_settings();
+        trainer::environment::prepare();
     }
     benches();
     Criterion::default().configure_from_args().final_summary();

@@ -65,13 +65,12 @@
 //! `value_and_grad`. Large gradients ask Linux for huge pages.
 //!
 //! glibc gives buffers of megabytes back to the kernel as soon as they are freed, and the next step faults them in again. A
-//! process keeps them that is started with
+//! program that calls [`keep_freed_memory`] when it starts keeps them, which about halves the time of `backward` from
+//! 65,536 x 10 logits on (`cargo xtask bench losses`, with and without `--keep-memory`):
 //!
-//! ```text
-//! GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=8589934592
 //! ```
-//!
-//! which about halved the time of `backward` from 65,536 x 10 logits on (`cargo xtask bench losses`).
+//! candle_losses::keep_freed_memory(1 << 30); // bytes: several times what a step allocates
+//! ```
 //!
 //! # Speed
 //!
@@ -120,6 +119,8 @@ mod soft_margin;
 
 /// The Candle that this crate works with, so that a project need not name it a second time.
 pub use candle_core;
+
+pub use candle_simd::heap::keep_freed_memory;
 
 pub use binary_cross_entropy::{BinaryCrossEntropyWithLogits, binary_cross_entropy_with_logits};
 pub use cross_entropy::{CrossEntropy, CrossEntropyOutput, cross_entropy};

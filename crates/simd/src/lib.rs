@@ -45,6 +45,7 @@
 
 pub mod buffer;
 mod element;
+pub mod heap;
 mod isa;
 mod math;
 pub mod parallel;

@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    trainer::environment::restart_with_settings();
+    trainer::environment::prepare();
     trainer::cli::run()
 }

@@ -12,6 +12,9 @@
 //! that tracks none. Backward passes are not differentiable again. Every op has a form out of tensor ops in its module
 //! `composed`, which is the oracle of the tests and the path on devices that have no kernels.
 //!
+//! Large results and their gradients cost page faults: a program that calls [`keep_freed_memory`] when it starts took about half the
+//! time for a convolution with its backward pass (`cargo xtask bench vision`, with and without `--keep-memory`).
+//!
 //! On CUDA the matrix products are candle's (cuBLAS), everything around them kernels of this crate, in f32, f64, f16 and bf16 with
 //! arithmetic in f32 for the last two. Nothing adds by atomics: the same bits from run to run on one GPU.
 
@@ -32,6 +35,8 @@ mod strided_view;
 mod tensor_access;
 #[cfg(test)]
 mod test_support;
+
+pub use candle_simd::heap::keep_freed_memory;
 
 pub use conv2d::{Conv2dOptions, conv2d};
 pub use conv2d_relu_max_pool2d::conv2d_relu_max_pool2d;
