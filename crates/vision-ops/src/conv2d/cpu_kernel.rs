@@ -4,8 +4,9 @@
 //! stride). Then the pixels that a kernel element sees, for all windows, are one run of a plane: window (i, j) is at
 //! position `i * row + j`, `row` being the width of a plane, and the kernel element shifts all of them by the same offset.
 //! So output channel o at all positions is a row of a product ([`Product`]) whose second operand has rows at any offset:
-//! stride, padding and dilation cost nothing in the inner loop. The positions between the end of an output row and the end
-//! of a plane's row are computed and thrown away, `(row - OW) / row` of the work.
+//! stride, padding and dilation cost nothing in the inner loop. Where rows of the result fill vectors, each row of positions is
+//! a run of columns of the product, written where it belongs ([`by_rows`]). Else all positions are one run, of which those
+//! between the end of an output row and the end of a plane's row are computed and thrown away, `(row - OW) / row` of the work.
 
 use std::mem::MaybeUninit;
 
@@ -16,8 +17,9 @@ use rayon::prelude::*;
 
 use super::Conv2dGeometry;
 use crate::element::Element;
+use crate::kernels::lanes::lanes;
 use crate::kernels::partial_sums::add_in_order;
-use crate::kernels::product::{Product, Start, Target};
+use crate::kernels::product::{Columns, Product, Start, Target};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
 
@@ -163,6 +165,13 @@ fn for_each(count: usize, multiply_adds: usize, f: impl Fn(usize) + Sync + Send)
     }
 }
 
+/// Whether vectors that end with each of `rows` rows of `columns` are no more than those of `positions` in one run; they need
+/// no copy of the result. A single vector a row has too few sums to hide the latency of a multiply-add.
+fn by_rows(lanes: usize, (rows, columns): (usize, usize), positions: usize) -> bool {
+    let vectors = columns.div_ceil(lanes);
+    vectors > 1 && rows * vectors <= positions.div_ceil(lanes)
+}
+
 fn multiply_adds(geometry: &Conv2dGeometry) -> usize {
     geometry.batch * geometry.output_len() * geometry.taps()
 }
@@ -204,32 +213,43 @@ fn forward_image<F: Element>(
     let mut padded = Scratch::zeroed(planes.len() + SLACK);
     planes.spread(image, &mut padded);
     let outputs = geometry.group_outputs();
-    let span = planes.span();
-    let mut wide = Scratch::dirty(outputs * span);
+    let (span, (height, width)) = (planes.span(), geometry.output);
+    let by_rows = by_rows(lanes::<F>(isa), geometry.output, span);
+    let mut wide = Scratch::dirty(if by_rows { 0 } else { outputs * span });
     let rows: Vec<usize> = (0..outputs).map(|o| o * geometry.taps()).collect();
     let group_planes = geometry.group_inputs() * planes.phases() * planes.plane();
     for group in 0..geometry.options.groups {
         let first = group * outputs;
+        let y = &mut y[first * height * width..][..outputs * height * width];
+        let (columns, c, c_stride) = match by_rows {
+            true => {
+                let columns = Columns {
+                    count: width,
+                    runs: height,
+                    b_step: planes.row,
+                    c_step: width,
+                };
+                (columns, Target::Fresh(&mut *y), height * width)
+            }
+            false => (Columns::neighbours(span), Target::Given(&mut *wide), span),
+        };
         Product {
             a: &weight[first * geometry.taps()..],
             a_rows: &rows,
             a_step: 1,
             b: &padded[group * group_planes..],
             b_rows: taps,
-            columns: span,
-            c: Target::Given(&mut wide),
-            c_stride: span,
+            columns,
+            c,
+            c_stride,
             start: bias.map_or(Start::Zero, |bias| Start::RowBias(&bias[first..])),
             relu: false,
         }
         .run(isa);
-        let (height, width) = geometry.output;
-        for o in 0..outputs {
-            for i in 0..height {
-                write(
-                    &mut y[((first + o) * height + i) * width..][..width],
-                    &wide[o * span + i * planes.row..],
-                );
+        if !by_rows {
+            for (index, y) in y.chunks_exact_mut(width).enumerate() {
+                let (o, i) = (index / height, index % height);
+                write(y, &wide[o * span + i * planes.row..]);
             }
         }
     }
@@ -268,7 +288,9 @@ pub(crate) fn backward_input<F: Element>(
     // The rows of a plane that hold pixels of the image.
     let first_row = options.padding.0 / options.stride.0;
     let end_row = (options.padding.0 + geometry.input.0).div_ceil(options.stride.0);
-    let columns = (end_row - first_row) * planes.row;
+    let positions = (end_row - first_row) * planes.row;
+    // With one phase the rows of the plane are those of the image.
+    let by_rows = planes.phases() == 1 && by_rows(lanes::<F>(isa), geometry.input, positions);
     // Before position 0 lie as many zeros as the largest offset of a kernel element, and after the last window enough
     // for every position of a plane.
     let (_, lead) = planes.tap(kernel_rows - 1, kernel_columns - 1);
@@ -315,7 +337,7 @@ pub(crate) fn backward_input<F: Element>(
         let grad = unsafe { parts.part(n * geometry.input_len()..(n + 1) * geometry.input_len()) };
         let upstream = &upstream[n * geometry.output_len()..][..geometry.output_len()];
         let mut spread = Scratch::zeroed(outputs * channel);
-        let mut padded = Scratch::dirty(planes.len());
+        let mut padded = Scratch::dirty(if by_rows { 0 } else { planes.len() });
         for group in 0..options.groups {
             for o in 0..outputs {
                 let from = (group * outputs + o) * geometry.positions();
@@ -329,25 +351,46 @@ pub(crate) fn backward_input<F: Element>(
             for (phase, taps) in phases.iter().enumerate() {
                 let depth = taps.b_rows.len();
                 let rows: Vec<usize> = (0..inputs).map(|c| c * depth).collect();
-                let first = (group * inputs * planes.phases() + phase) * planes.plane();
+                let (height, width) = geometry.input;
+                let (columns, first_column, c, c_stride) = match by_rows {
+                    true => {
+                        let columns = Columns {
+                            count: width,
+                            runs: height,
+                            b_step: planes.row,
+                            c_step: width,
+                        };
+                        let grad = &mut grad[group * inputs * height * width..];
+                        let c = Target::Fresh(grad);
+                        (columns, options.padding.1, c, height * width)
+                    }
+                    false => {
+                        let first = (group * inputs * planes.phases() + phase) * planes.plane();
+                        let c = Target::Given(&mut padded[first + first_row * planes.row..]);
+                        let stride = planes.phases() * planes.plane();
+                        (Columns::neighbours(positions), 0, c, stride)
+                    }
+                };
                 Product {
                     a: &taps.weights[group * inputs * depth..],
                     a_rows: &rows,
                     a_step: 1,
-                    b: &spread,
+                    b: &spread[first_column..],
                     b_rows: &taps.b_rows,
                     columns,
-                    c: Target::Given(&mut padded[first + first_row * planes.row..]),
-                    c_stride: planes.phases() * planes.plane(),
+                    c,
+                    c_stride,
                     start: Start::Zero,
                     relu: false,
                 }
                 .run(isa);
             }
         }
-        planes.gather(&padded, grad);
+        if !by_rows {
+            planes.gather(&padded, grad);
+        }
     });
-    // SAFETY: every image was computed, and gathering it writes every pixel.
+    // SAFETY: every image was computed: the product of its rows writes every pixel, or gathering it does.
     unsafe { grad.assume_init(len) }
 }
 
@@ -447,7 +490,7 @@ fn chunk_gradient<F: Element>(
                 a_step: 1,
                 b: &turned,
                 b_rows: &position_rows,
-                columns: outputs,
+                columns: Columns::neighbours(outputs),
                 c: Target::Given(&mut weight[group * taps.len() * outputs..]),
                 c_stride: outputs,
                 start: Start::Accumulate,

@@ -5,8 +5,8 @@ use candle_simd::Isa;
 
 use super::Geometry;
 use super::cpu_kernel::patches::Patches;
-use super::cpu_kernel::sparse_backward;
 use crate::conv2d::Conv2dOptions;
+use crate::kernels::lanes::lanes;
 
 /// How [`crate::conv2d_relu_max_pool2d()`] computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,8 +81,8 @@ fn register_blocked(isa: Isa, geometry: &Geometry, dtype: DType) -> Option<Plan>
         return None;
     }
     let lanes = match dtype {
-        DType::F32 => sparse_backward::lanes::<f32>(isa),
-        _ => sparse_backward::lanes::<f64>(isa),
+        DType::F32 => lanes::<f32>(isa),
+        _ => lanes::<f64>(isa),
     };
     // The image, laid out as patches, is read at random, so it has to stay in the second-level cache.
     const LARGEST_PATCHES: usize = 1 << 16;

@@ -1,5 +1,7 @@
-//! What the CPU kernels of several ops share: a matrix product, transposition, sums in a fixed order, and temporaries.
+//! What the CPU kernels of several ops share: a matrix product, transposition, sums in a fixed order, temporaries, and the lanes of an
+//! instruction set.
 
+pub(crate) mod lanes;
 pub(crate) mod partial_sums;
 pub(crate) mod product;
 pub(crate) mod scratch;

@@ -22,7 +22,7 @@ pub(crate) enum Start<'a, F> {
     Zero,
     /// One number a row.
     RowBias(&'a [F]),
-    /// One number a column.
+    /// One number a column of a run.
     ColumnBias(&'a [F]),
     /// What `c` holds.
     Accumulate,
@@ -53,6 +53,41 @@ impl<F> Target<'_, F> {
     }
 }
 
+/// The columns of `b` and `c`: runs of neighbours. Vectors end with a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns {
+    /// Columns of a run.
+    pub(crate) count: usize,
+    pub(crate) runs: usize,
+    /// Elements from the start of a run to that of the next.
+    pub(crate) b_step: usize,
+    pub(crate) c_step: usize,
+}
+
+impl Columns {
+    /// One run.
+    pub(crate) fn neighbours(count: usize) -> Self {
+        Self {
+            count,
+            runs: 1,
+            b_step: 0,
+            c_step: 0,
+        }
+    }
+}
+
+/// Some columns of a run.
+#[derive(Clone, Copy)]
+struct Block {
+    /// The first of them, in the run.
+    j: usize,
+    /// Where it lies in a row of `b` and of `c`.
+    b: usize,
+    c: usize,
+    /// Columns of the last vector.
+    tail: usize,
+}
+
 /// The operands. [`Product::run`] checks every bound before it computes.
 pub(crate) struct Product<'a, F> {
     pub(crate) a: &'a [F],
@@ -60,7 +95,7 @@ pub(crate) struct Product<'a, F> {
     pub(crate) a_step: usize,
     pub(crate) b: &'a [F],
     pub(crate) b_rows: &'a [usize],
-    pub(crate) columns: usize,
+    pub(crate) columns: Columns,
     pub(crate) c: Target<'a, F>,
     pub(crate) c_stride: usize,
     pub(crate) start: Start<'a, F>,
@@ -74,19 +109,20 @@ impl<F: Float> Product<'_, F> {
     /// # Panics
     /// When an operand is shorter than its rows say. The callers in this crate size them.
     pub(crate) fn run(self, isa: Isa) {
-        let (rows, depth) = (self.a_rows.len(), self.b_rows.len());
-        if rows == 0 || self.columns == 0 {
+        let (rows, depth, columns) = (self.a_rows.len(), self.b_rows.len(), self.columns);
+        if rows == 0 || columns.count == 0 || columns.runs == 0 {
             return;
         }
+        let reach = |step: usize| (columns.runs - 1) * step + columns.count;
         if depth > 0 {
             let last = |rows: &[usize]| rows.iter().copied().max().unwrap_or(0);
             assert!(last(self.a_rows) + (depth - 1) * self.a_step < self.a.len());
-            assert!(last(self.b_rows) + self.columns <= self.b.len());
+            assert!(last(self.b_rows) + reach(columns.b_step) <= self.b.len());
         }
-        assert!((rows - 1) * self.c_stride + self.columns <= self.c.len());
+        assert!((rows - 1) * self.c_stride + reach(columns.c_step) <= self.c.len());
         match self.start {
             Start::RowBias(bias) => assert!(bias.len() >= rows),
-            Start::ColumnBias(bias) => assert!(bias.len() >= self.columns),
+            Start::ColumnBias(bias) => assert!(bias.len() >= columns.count),
             Start::Accumulate => assert!(matches!(self.c, Target::Given(_))),
             Start::Zero => {}
         }
@@ -118,35 +154,44 @@ impl<F: Float> Product<'_, F> {
     #[inline(always)]
     fn depth_block<S: Simd>(&mut self, s: S, k: Range<usize>) {
         let lanes = F::V::<S>::LANES;
-        let mut j = 0;
-        while j < self.columns {
-            let left = self.columns - j;
-            // Four vectors go as two and two: one alone would wait for the latency of its few sums.
-            let vectors = match left.div_ceil(lanes) {
-                1 => 1,
-                2 | 4 => 2,
-                _ => 3,
-            };
-            let tail = (left - (vectors - 1) * lanes).min(lanes);
-            let k = k.clone();
-            // SAFETY: `run` above checked the bounds of all rows and columns.
-            unsafe {
-                match (vectors, tail == lanes) {
-                    (1, true) => self.columns_block::<S, 1, false>(s, k, j, tail),
-                    (1, false) => self.columns_block::<S, 1, true>(s, k, j, tail),
-                    (2, true) => self.columns_block::<S, 2, false>(s, k, j, tail),
-                    (2, false) => self.columns_block::<S, 2, true>(s, k, j, tail),
-                    (_, true) => self.columns_block::<S, 3, false>(s, k, j, tail),
-                    (_, false) => self.columns_block::<S, 3, true>(s, k, j, tail),
+        let columns = self.columns;
+        for run in 0..columns.runs {
+            let mut j = 0;
+            while j < columns.count {
+                let left = columns.count - j;
+                // Four vectors go as two and two: one alone would wait for the latency of its few sums.
+                let vectors = match left.div_ceil(lanes) {
+                    1 => 1,
+                    2 | 4 => 2,
+                    _ => 3,
+                };
+                let tail = (left - (vectors - 1) * lanes).min(lanes);
+                let block = Block {
+                    j,
+                    b: run * columns.b_step + j,
+                    c: run * columns.c_step + j,
+                    tail,
+                };
+                let k = k.clone();
+                // SAFETY: `run` above checked the bounds of all rows and columns.
+                unsafe {
+                    match (vectors, tail == lanes) {
+                        (1, true) => self.columns_block::<S, 1, false>(s, k, block),
+                        (1, false) => self.columns_block::<S, 1, true>(s, k, block),
+                        (2, true) => self.columns_block::<S, 2, false>(s, k, block),
+                        (2, false) => self.columns_block::<S, 2, true>(s, k, block),
+                        (_, true) => self.columns_block::<S, 3, false>(s, k, block),
+                        (_, false) => self.columns_block::<S, 3, true>(s, k, block),
+                    }
                 }
+                j += vectors * lanes;
             }
-            j += vectors * lanes;
         }
     }
 }
 
 impl<F: Float> Product<'_, F> {
-    /// All rows of NV vectors of columns from `j` on, for the depth range `k`; `PARTIAL` says that the last vector has only `tail` columns.
+    /// All rows of a block of NV vectors, for the depth range `k`; `PARTIAL` says that the last vector has only `tail` columns.
     ///
     /// # Safety
     /// The operands hold the rows and columns that are named.
@@ -155,8 +200,7 @@ impl<F: Float> Product<'_, F> {
         &mut self,
         s: S,
         k: Range<usize>,
-        j: usize,
-        tail: usize,
+        block: Block,
     ) {
         let rows = self.a_rows.len();
         let mut i = 0;
@@ -164,25 +208,25 @@ impl<F: Float> Product<'_, F> {
         unsafe {
             if S::ISA == Isa::Avx512 {
                 while i + 8 <= rows {
-                    self.block::<S, 8, NV, PARTIAL>(s, k.clone(), i, j, tail);
+                    self.block::<S, 8, NV, PARTIAL>(s, k.clone(), i, block);
                     i += 8;
                 }
             }
             while i + 4 <= rows {
-                self.block::<S, 4, NV, PARTIAL>(s, k.clone(), i, j, tail);
+                self.block::<S, 4, NV, PARTIAL>(s, k.clone(), i, block);
                 i += 4;
             }
             if i + 2 <= rows {
-                self.block::<S, 2, NV, PARTIAL>(s, k.clone(), i, j, tail);
+                self.block::<S, 2, NV, PARTIAL>(s, k.clone(), i, block);
                 i += 2;
             }
             if i < rows {
-                self.block::<S, 1, NV, PARTIAL>(s, k.clone(), i, j, tail);
+                self.block::<S, 1, NV, PARTIAL>(s, k.clone(), i, block);
             }
         }
     }
 
-    /// For the depth range `k`, R rows from `i` on by NV vectors of columns from `j` on.
+    /// For the depth range `k`, R rows from `i` on of a block of NV vectors.
     ///
     /// # Safety
     /// As [`Self::columns_block`], and i + R is at most the number of rows.
@@ -192,13 +236,12 @@ impl<F: Float> Product<'_, F> {
         s: S,
         k: Range<usize>,
         i: usize,
-        j: usize,
-        tail: usize,
+        Block { j, b, c, tail }: Block,
     ) {
         let lanes = F::V::<S>::LANES;
         let zero = F::V::<S>::splat(s, F::ZERO);
         let load = |p: *const F, v: usize| {
-            // SAFETY: the callers of this closure pass rows that reach to column j + (NV - 1) * lanes + tail.
+            // SAFETY: the callers of this closure pass rows that reach to column (NV - 1) * lanes + tail of the block.
             unsafe {
                 if PARTIAL && v == NV - 1 {
                     F::V::<S>::load_partial_ptr(s, p.add(v * lanes), tail, F::ZERO)
@@ -208,10 +251,10 @@ impl<F: Float> Product<'_, F> {
             }
         };
         let mut sums = [[zero; NV]; R];
-        // SAFETY: row i + r of `c` and of `a` for r < R, row k of `b`, and the columns from j on lie in their slices,
+        // SAFETY: row i + r of `c` and of `a` for r < R, row k of `b`, and the columns of the block lie in their slices,
         // as the caller vouches.
         unsafe {
-            let c = self.c.as_mut_ptr().add(i * self.c_stride + j);
+            let c = self.c.as_mut_ptr().add(i * self.c_stride + c);
             match self.start {
                 Start::Zero => {}
                 Start::RowBias(bias) => {
@@ -239,7 +282,7 @@ impl<F: Float> Product<'_, F> {
             for (r, a) in a.iter_mut().enumerate() {
                 *a = a.add(*self.a_rows.get_unchecked(i + r) + k.start * self.a_step);
             }
-            let b = self.b.as_ptr().add(j);
+            let b = self.b.as_ptr().add(b);
             for (k, &row) in self.b_rows.get_unchecked(k.clone()).iter().enumerate() {
                 let mut vectors = [zero; NV];
                 for (v, vector) in vectors.iter_mut().enumerate() {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use crate::element::Element;
-use crate::kernels::product::{Product, Start, Target};
+use crate::kernels::product::{Columns, Product, Start, Target};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
 
@@ -75,7 +75,7 @@ pub(super) fn forward<F: Element>(
             a_step: 1,
             b: turned,
             b_rows: &weight_rows,
-            columns: outputs,
+            columns: Columns::neighbours(outputs),
             c: Target::Fresh(y),
             c_stride: outputs,
             start: bias.map_or(Start::Zero, Start::ColumnBias),
@@ -118,7 +118,7 @@ pub(super) fn backward_input<F: Element>(
             a_step: 1,
             b: weight,
             b_rows: &weight_rows,
-            columns: inputs,
+            columns: Columns::neighbours(inputs),
             c: Target::Fresh(grad),
             c_stride: inputs,
             start: Start::Zero,
@@ -154,7 +154,7 @@ pub(super) fn backward_weight<F: Element>(
             a_step: outputs,
             b: x,
             b_rows: &x_rows,
-            columns: inputs,
+            columns: Columns::neighbours(inputs),
             c: Target::Fresh(grad),
             c_stride: inputs,
             start: Start::Zero,

@@ -9,9 +9,9 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use candle_simd::Isa;
 use candle_simd::buffer::Uninit;
 use candle_simd::parallel::Disjoint;
-use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
 use super::super::fused::{Gradients, Known, Wanted};
@@ -21,6 +21,7 @@ use super::halving::{chunk_size, for_image_chunks, winners_len};
 use super::patches::Patches;
 use super::weight_gradient::add_weight_gradients;
 use crate::element::Element;
+use crate::kernels::lanes::lanes;
 use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::scratch::Scratch;
 
@@ -51,19 +52,6 @@ impl<F: Element> Shared<'_, F> {
     fn sums_len(&self) -> usize {
         self.geometry.conv.out_channels * (self.patch_len() + self.lanes)
     }
-}
-
-/// Lanes of an instruction set.
-pub(in crate::conv2d_relu_max_pool2d) fn lanes<F: Element>(isa: Isa) -> usize {
-    struct Lanes<F>(std::marker::PhantomData<F>);
-    impl<F: Float> Kernel for Lanes<F> {
-        type Output = usize;
-        #[inline(always)]
-        fn run<S: Simd>(self, _: S) -> usize {
-            F::V::<S>::LANES
-        }
-    }
-    isa.dispatch(Lanes::<F>(std::marker::PhantomData))
 }
 
 /// The gradients of a batch.
