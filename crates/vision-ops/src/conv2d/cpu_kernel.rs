@@ -19,7 +19,7 @@ use super::Conv2dGeometry;
 use crate::element::Element;
 use crate::kernels::lanes::lanes;
 use crate::kernels::partial_sums::add_in_order;
-use crate::kernels::product::{Columns, Product, Start, Target};
+use crate::kernels::product::{Columns, Product, Start, Target, Term};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
 
@@ -188,12 +188,13 @@ pub(crate) fn forward<F: Element>(
     let mut y = Uninit::<F>::new(len);
     let parts = Disjoint::new(&mut y.as_uninit()[..len]);
     let planes = Planes::new(geometry);
-    let taps = planes.tap_offsets();
+    let taps = planes.tap_offsets().into_iter().enumerate();
+    let terms: Vec<Term> = taps.map(|(a, b)| Term { a, b }).collect();
     for_each(geometry.batch, multiply_adds(geometry), |n| {
         let image = &x[n * geometry.input_len()..][..geometry.input_len()];
         // SAFETY: every image writes its own part.
         let y = unsafe { parts.part(n * geometry.output_len()..(n + 1) * geometry.output_len()) };
-        forward_image(isa, geometry, &planes, &taps, image, weight, bias, y);
+        forward_image(isa, geometry, &planes, &terms, image, weight, bias, y);
     });
     // SAFETY: every image was computed, and each writes all rows of all of its output channels.
     unsafe { y.assume_init(len) }
@@ -204,7 +205,7 @@ fn forward_image<F: Element>(
     isa: Isa,
     geometry: &Conv2dGeometry,
     planes: &Planes<'_>,
-    taps: &[usize],
+    terms: &[Term],
     image: &[F],
     weight: &[F],
     bias: Option<&[F]>,
@@ -231,14 +232,13 @@ fn forward_image<F: Element>(
                 };
                 (columns, Target::Fresh(&mut *y), height * width)
             }
-            false => (Columns::neighbours(span), Target::Given(&mut *wide), span),
+            false => (Columns::neighbours(span), Target::Given(&mut wide), span),
         };
         Product {
             a: &weight[first * geometry.taps()..],
             a_rows: &rows,
-            a_step: 1,
             b: &padded[group * group_planes..],
-            b_rows: taps,
+            terms,
             columns,
             c,
             c_stride,
@@ -301,15 +301,17 @@ pub(crate) fn backward_input<F: Element>(
         .map(|phase| {
             let mut taps = PhaseTaps {
                 weights: Vec::new(),
-                b_rows: Vec::new(),
+                terms: Vec::new(),
             };
             for o in 0..outputs {
                 for a in 0..kernel_rows {
                     for b in 0..kernel_columns {
                         let (seen, offset) = planes.tap(a, b);
                         if seen == phase {
-                            taps.b_rows
-                                .push(o * channel + lead + first_row * planes.row - offset);
+                            taps.terms.push(Term {
+                                a: taps.terms.len(),
+                                b: o * channel + lead + first_row * planes.row - offset,
+                            });
                         }
                     }
                 }
@@ -349,7 +351,7 @@ pub(crate) fn backward_input<F: Element>(
                 );
             }
             for (phase, taps) in phases.iter().enumerate() {
-                let depth = taps.b_rows.len();
+                let depth = taps.terms.len();
                 let rows: Vec<usize> = (0..inputs).map(|c| c * depth).collect();
                 let (height, width) = geometry.input;
                 let (columns, first_column, c, c_stride) = match by_rows {
@@ -374,9 +376,8 @@ pub(crate) fn backward_input<F: Element>(
                 Product {
                     a: &taps.weights[group * inputs * depth..],
                     a_rows: &rows,
-                    a_step: 1,
                     b: &spread[first_column..],
-                    b_rows: &taps.b_rows,
+                    terms: &taps.terms,
                     columns,
                     c,
                     c_stride,
@@ -398,8 +399,8 @@ pub(crate) fn backward_input<F: Element>(
 struct PhaseTaps<F> {
     /// By group, input channel, output channel of the group, kernel element.
     weights: Vec<F>,
-    /// By output channel of the group and kernel element: where its row of the upstream gradient starts.
-    b_rows: Vec<usize>,
+    /// By output channel of the group and kernel element; `b` is where its row of the upstream gradient starts.
+    terms: Vec<Term>,
 }
 
 /// The gradients of `weight` and of the bias, row-major.
@@ -456,12 +457,16 @@ fn chunk_gradient<F: Element>(
 ) {
     let (weight, bias) = part.split_at_mut(geometry.weight_len());
     let outputs = geometry.group_outputs();
-    let span = planes.span();
     let group_planes = geometry.group_inputs() * planes.phases() * planes.plane();
-    let position_rows: Vec<usize> = (0..span).map(|q| q * outputs).collect();
+    let (height, width) = geometry.output;
+    let terms: Vec<Term> = (0..height * width)
+        .map(|position| Term {
+            a: position / width * planes.row + position % width,
+            b: position * outputs,
+        })
+        .collect();
     let mut padded = Scratch::zeroed(planes.len() + SLACK);
-    // Positions that belong to no window stay zero.
-    let mut turned = Scratch::zeroed(span * outputs);
+    let mut turned = Scratch::dirty(height * width * outputs);
     for n in images {
         planes.spread(
             &x[n * geometry.input_len()..][..geometry.input_len()],
@@ -469,15 +474,12 @@ fn chunk_gradient<F: Element>(
         );
         for group in 0..geometry.options.groups {
             let from = n * geometry.output_len() + group * outputs * geometry.positions();
-            let (height, width) = geometry.output;
-            for i in 0..height {
-                turn(
-                    isa,
-                    (outputs, width),
-                    (&upstream[from + i * width..], geometry.positions()),
-                    (&mut turned[i * planes.row * outputs..], outputs),
-                );
-            }
+            turn(
+                isa,
+                (outputs, height * width),
+                (&upstream[from..], geometry.positions()),
+                (&mut turned, outputs),
+            );
             let bias = &mut bias[group * outputs..(group + 1) * outputs];
             for position in turned.chunks_exact(outputs.max(1)) {
                 for (sum, &value) in bias.iter_mut().zip(position) {
@@ -487,9 +489,8 @@ fn chunk_gradient<F: Element>(
             Product {
                 a: &padded[group * group_planes..],
                 a_rows: taps,
-                a_step: 1,
                 b: &turned,
-                b_rows: &position_rows,
+                terms: &terms,
                 columns: Columns::neighbours(outputs),
                 c: Target::Given(&mut weight[group * taps.len() * outputs..]),
                 c_stride: outputs,

@@ -1,6 +1,6 @@
 //! A register-blocked matrix product whose operand rows may lie anywhere: one kernel serves dense layers and convolutions.
 //!
-//! `c[i][j] = start + sum over k of a[a_rows[i] + k * a_step] * b[b_rows[k] + j]`
+//! `c[i][j] = start + sum over terms k of a[a_rows[i] + k.a] * b[k.b + j]`
 //!
 //! Vectors run along j. A block holds R rows by NV vectors of sums in registers; each k loads NV vectors of `b` and
 //! broadcasts R numbers of `a`. With AVX-512 R x NV is 8 x 3: 24 of 32 registers, 24 multiply-adds for 11 loads; with 16
@@ -53,6 +53,23 @@ impl<F> Target<'_, F> {
     }
 }
 
+/// A term of every sum.
+#[derive(Clone, Copy)]
+pub(crate) struct Term {
+    /// Where its factor lies in a row of `a`.
+    pub(crate) a: usize,
+    /// Where its row of `b` starts.
+    pub(crate) b: usize,
+}
+
+impl Term {
+    /// As many terms, `a` and `b` elements apart.
+    pub(crate) fn multiples(count: usize, a: usize, b: usize) -> Vec<Self> {
+        let term = |k| Self { a: k * a, b: k * b };
+        (0..count).map(term).collect()
+    }
+}
+
 /// The columns of `b` and `c`: runs of neighbours. Vectors end with a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns {
@@ -92,9 +109,8 @@ struct Block {
 pub(crate) struct Product<'a, F> {
     pub(crate) a: &'a [F],
     pub(crate) a_rows: &'a [usize],
-    pub(crate) a_step: usize,
     pub(crate) b: &'a [F],
-    pub(crate) b_rows: &'a [usize],
+    pub(crate) terms: &'a [Term],
     pub(crate) columns: Columns,
     pub(crate) c: Target<'a, F>,
     pub(crate) c_stride: usize,
@@ -109,15 +125,22 @@ impl<F: Float> Product<'_, F> {
     /// # Panics
     /// When an operand is shorter than its rows say. The callers in this crate size them.
     pub(crate) fn run(self, isa: Isa) {
-        let (rows, depth, columns) = (self.a_rows.len(), self.b_rows.len(), self.columns);
+        let (rows, columns) = (self.a_rows.len(), self.columns);
         if rows == 0 || columns.count == 0 || columns.runs == 0 {
             return;
         }
         let reach = |step: usize| (columns.runs - 1) * step + columns.count;
-        if depth > 0 {
-            let last = |rows: &[usize]| rows.iter().copied().max().unwrap_or(0);
-            assert!(last(self.a_rows) + (depth - 1) * self.a_step < self.a.len());
-            assert!(last(self.b_rows) + reach(columns.b_step) <= self.b.len());
+        if !self.terms.is_empty() {
+            let last_row = self.a_rows.iter().copied().max().unwrap_or(0);
+            let last = self
+                .terms
+                .iter()
+                .fold(Term { a: 0, b: 0 }, |last, term| Term {
+                    a: last.a.max(term.a),
+                    b: last.b.max(term.b),
+                });
+            assert!(last_row + last.a < self.a.len());
+            assert!(last.b + reach(columns.b_step) <= self.b.len());
         }
         assert!((rows - 1) * self.c_stride + reach(columns.c_step) <= self.c.len());
         match self.start {
@@ -135,7 +158,7 @@ impl<F: Float> Kernel for Product<'_, F> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let depth = self.b_rows.len();
+        let depth = self.terms.len();
         let mut k = 0..DEPTH.min(depth);
         loop {
             self.depth_block(s, k.clone());
@@ -251,7 +274,7 @@ impl<F: Float> Product<'_, F> {
             }
         };
         let mut sums = [[zero; NV]; R];
-        // SAFETY: row i + r of `c` and of `a` for r < R, row k of `b`, and the columns of the block lie in their slices,
+        // SAFETY: row i + r of `c` and of `a` for r < R, every term's row of `b`, and the columns of the block lie in their slices,
         // as the caller vouches.
         unsafe {
             let c = self.c.as_mut_ptr().add(i * self.c_stride + c);
@@ -280,22 +303,22 @@ impl<F: Float> Product<'_, F> {
             }
             let mut a = [self.a.as_ptr(); R];
             for (r, a) in a.iter_mut().enumerate() {
-                *a = a.add(*self.a_rows.get_unchecked(i + r) + k.start * self.a_step);
+                *a = a.add(*self.a_rows.get_unchecked(i + r));
             }
             let b = self.b.as_ptr().add(b);
-            for (k, &row) in self.b_rows.get_unchecked(k.clone()).iter().enumerate() {
+            for term in self.terms.get_unchecked(k.clone()) {
                 let mut vectors = [zero; NV];
                 for (v, vector) in vectors.iter_mut().enumerate() {
-                    *vector = load(b.add(row), v);
+                    *vector = load(b.add(term.b), v);
                 }
                 for r in 0..R {
-                    let factor = F::V::<S>::splat(s, *a[r].add(k * self.a_step));
+                    let factor = F::V::<S>::splat(s, *a[r].add(term.a));
                     for v in 0..NV {
                         sums[r][v] = factor.mul_add(vectors[v], sums[r][v]);
                     }
                 }
             }
-            let last = k.end == self.b_rows.len();
+            let last = k.end == self.terms.len();
             for (r, row) in sums.iter().enumerate() {
                 for (v, &sum) in row.iter().enumerate() {
                     // `max` returns its argument where either is NaN, so NaN stays.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use crate::element::Element;
-use crate::kernels::product::{Columns, Product, Start, Target};
+use crate::kernels::product::{Columns, Product, Start, Target, Term};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
 
@@ -65,16 +65,15 @@ pub(super) fn forward<F: Element>(
         (&mut turned, outputs),
     );
     let turned: &[F] = &turned;
-    let weight_rows = multiples(inputs, outputs);
+    let terms = Term::multiples(inputs, 1, outputs);
     for_pieces(rows, PIECE, rows * inputs * outputs, |piece| {
         // SAFETY: the pieces do not overlap.
         let y = unsafe { parts.part(piece.start * outputs..piece.end * outputs) };
         Product {
             a: &x[piece.start * inputs..piece.end * inputs],
             a_rows: &multiples(piece.len(), inputs),
-            a_step: 1,
             b: turned,
-            b_rows: &weight_rows,
+            terms: &terms,
             columns: Columns::neighbours(outputs),
             c: Target::Fresh(y),
             c_stride: outputs,
@@ -108,16 +107,15 @@ pub(super) fn backward_input<F: Element>(
     } = sizes;
     let mut grad = Uninit::<F>::new(rows * inputs);
     let parts = Disjoint::new(&mut grad.as_uninit()[..rows * inputs]);
-    let weight_rows = multiples(outputs, inputs);
+    let terms = Term::multiples(outputs, 1, inputs);
     for_pieces(rows, PIECE, rows * inputs * outputs, |piece| {
         // SAFETY: the pieces do not overlap.
         let grad = unsafe { parts.part(piece.start * inputs..piece.end * inputs) };
         Product {
             a: &upstream[piece.start * outputs..piece.end * outputs],
             a_rows: &multiples(piece.len(), outputs),
-            a_step: 1,
             b: weight,
-            b_rows: &weight_rows,
+            terms: &terms,
             columns: Columns::neighbours(inputs),
             c: Target::Fresh(grad),
             c_stride: inputs,
@@ -144,16 +142,15 @@ pub(super) fn backward_weight<F: Element>(
     } = sizes;
     let mut grad = Uninit::<F>::new(outputs * inputs);
     let parts = Disjoint::new(&mut grad.as_uninit()[..outputs * inputs]);
-    let x_rows = multiples(rows, inputs);
+    let terms = Term::multiples(rows, outputs, inputs);
     for_pieces(outputs, GRADIENT_PIECE, rows * inputs * outputs, |piece| {
         // SAFETY: the pieces do not overlap.
         let grad = unsafe { parts.part(piece.start * inputs..piece.end * inputs) };
         Product {
             a: upstream,
             a_rows: &piece.collect::<Vec<_>>(),
-            a_step: outputs,
             b: x,
-            b_rows: &x_rows,
+            terms: &terms,
             columns: Columns::neighbours(inputs),
             c: Target::Fresh(grad),
             c_stride: inputs,
