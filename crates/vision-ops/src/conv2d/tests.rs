@@ -14,6 +14,41 @@ fn cases() -> Vec<([usize; 4], [usize; 4], Conv2dOptions)> {
     vec![
         ([2, 3, 7, 5], [4, 3, 3, 2], plain),
         ([1, 1, 1, 1], [1, 1, 1, 1], plain),
+        // Rows that fill vectors, and go to the result one by one.
+        (
+            [2, 3, 5, 32],
+            [9, 3, 3, 3],
+            Conv2dOptions {
+                padding: (1, 1),
+                ..plain
+            },
+        ),
+        (
+            [1, 4, 4, 24],
+            [6, 2, 3, 3],
+            Conv2dOptions {
+                groups: 2,
+                padding: (1, 1),
+                ..plain
+            },
+        ),
+        (
+            [1, 2, 7, 40],
+            [3, 2, 2, 5],
+            Conv2dOptions {
+                dilation: (2, 2),
+                ..plain
+            },
+        ),
+        (
+            [1, 2, 6, 64],
+            [4, 2, 3, 3],
+            Conv2dOptions {
+                stride: (2, 2),
+                padding: (1, 1),
+                ..plain
+            },
+        ),
         ([1, 2, 5, 6], [17, 2, 1, 1], plain),
         // The kernel covers the image.
         ([3, 2, 4, 5], [17, 2, 4, 5], plain),

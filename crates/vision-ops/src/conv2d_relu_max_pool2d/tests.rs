@@ -269,6 +269,42 @@ fn an_infinite_upstream_gradient_reaches_the_pixels_of_one_patch_alone() -> Resu
 }
 
 #[test]
+fn an_infinite_image_leaves_nothing_behind_for_the_weight_gradient_of_the_next() -> Result<()> {
+    // Images of this shape go through one buffer, up to nine at a time.
+    for batch in [2, 9, 10, 11] {
+        let [x_len, y_len] = [12 * 20, 6 * 4 * 8];
+        let number = |i: usize| ((i * 37 + 11) % 101) as f32 / 101.0;
+        let last: Vec<f32> = (0..x_len).map(number).collect();
+        let mut x = vec![f32::INFINITY; (batch - 1) * x_len];
+        x.extend(&last);
+        let mut upstream = vec![0f32; (batch - 1) * y_len];
+        upstream.extend(vec![1f32; y_len]);
+        let weight: Vec<f32> = (0..6 * 25).map(number).collect();
+        let gradient = |batch: usize, x: Vec<f32>, upstream: Vec<f32>| -> Result<Vec<f64>> {
+            let device = &Device::Cpu;
+            let x = Tensor::from_vec(x, (batch, 1, 12, 20), device)?;
+            let weight = Var::from_vec(weight.clone(), (6, 1, 5, 5), device)?;
+            let bias = Tensor::zeros(6, DType::F32, device)?;
+            let options = Conv2dOptions::default();
+            let y = conv2d_relu_max_pool2d(&x, &weight, &bias, options, (2, 2), (2, 2))?;
+            let upstream = Tensor::from_vec(upstream, y.dims(), device)?;
+            let grads = (y * upstream)?.sum_all()?.backward()?;
+            values(grads.get(&weight).unwrap())
+        };
+        for isa in Isa::available() {
+            let (all, alone) = with_isa(isa, || -> Result<_> {
+                Ok((
+                    gradient(batch, x.clone(), upstream.clone())?,
+                    gradient(1, last.clone(), vec![1.0; y_len])?,
+                ))
+            })?;
+            assert_eq!(all, alone, "{isa:?}, {batch} images");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn the_sparse_weight_gradient_sees_no_pixel_that_the_upstream_gradient_passes_by() -> Result<()> {
     for case in cases() {
         let t = arguments(&case, DType::F32)?;

@@ -159,6 +159,8 @@ impl<F: Element> Kernel for Chunk<'_, F> {
         let mut gradients = Scratch::dirty(sizes.at_once * sizes.gradients);
         let mut sums = Scratch::zeroed(outputs * (taps + 1) * lanes);
         let (weight_sums, bias_sums) = sums.split_at_mut(outputs * taps * lanes);
+        // For good: vectors behind the last of fewer images see what was there before.
+        let mut finite = true;
         let mut images = known.x.chunks(sizes.at_once * conv.input_len());
         let known = known
             .y
@@ -172,7 +174,6 @@ impl<F: Element> Kernel for Chunk<'_, F> {
                 y.chunks_exact(sizes.pooled),
             );
             let count = xs.len();
-            let mut finite = true;
             for (n, x) in xs.enumerate() {
                 split_columns(s, geometry, x, &mut seen[n * sizes.seen..]);
                 finite &= all_finite(s, x);
@@ -269,7 +270,7 @@ struct Images<'a, F: Element> {
     layout: &'a Layout,
     sizes: Sizes,
     count: usize,
-    /// Whether every pixel is.
+    /// Whether every pixel is, and was in the images before these.
     finite: bool,
     /// The images after these, or none.
     next: &'a [F],
