@@ -61,13 +61,3 @@ fn ask_for_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
 fn ask_for_huge_pages<T>(_: &mut [MaybeUninit<T>]) {
     let _ = HUGE_FROM_BYTES;
 }
-
-/// Orders streaming stores of this thread before what follows; see [`crate::Vector::stream_ptr`].
-#[inline(always)]
-pub fn stream_fence() {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: every x86-64 machine has SSE, and a fence touches no memory.
-    unsafe {
-        std::arch::x86_64::_mm_sfence()
-    }
-}

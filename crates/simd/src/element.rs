@@ -68,16 +68,6 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     fn exp_nonpositive<S: Simd>(
         x: <Self::Compute as Float>::V<S>,
     ) -> <Self::Compute as Float>::V<S>;
-
-    /// As [`Self::store_ptr`], past the caches where the type and the instruction set can.
-    ///
-    /// # Safety
-    /// `p` is valid for writing a vector and aligned to its stored size.
-    #[inline(always)]
-    unsafe fn stream_ptr<S: Simd>(s: S, v: <Self::Compute as Float>::V<S>, p: *mut Self) {
-        // SAFETY: the caller's promise is stronger than what is needed here.
-        unsafe { Self::store_ptr(s, v, p) }
-    }
 }
 
 macro_rules! compute_element {
@@ -125,11 +115,6 @@ macro_rules! compute_element {
             ) {
                 // SAFETY: the caller's promise is the same.
                 unsafe { v.store_partial_ptr(p, n) }
-            }
-            #[inline(always)]
-            unsafe fn stream_ptr<S: Simd>(_: S, v: <$t as Float>::V<S>, p: *mut $t) {
-                // SAFETY: the caller's promise is the same.
-                unsafe { v.stream_ptr(p) }
             }
         }
     };

@@ -195,11 +195,6 @@ macro_rules! portable {
                     unsafe { p.add(i).write(x) }
                 }
             }
-            #[inline(always)]
-            unsafe fn stream_ptr(self, p: *mut $t) {
-                // SAFETY: the caller vouches for more than this needs.
-                unsafe { self.store_ptr(p) }
-            }
 
             #[inline(always)]
             fn mul_add(self, a: Self, b: Self) -> Self {

@@ -224,13 +224,6 @@ pub trait Vector:
     /// `n` is at most [`Self::LANES`] and `p` is valid for writing `n` elements; no other is touched.
     unsafe fn store_partial_ptr(self, p: *mut Self::Elem, n: usize);
 
-    /// Writes past the caches where the instruction set can, for results too large to stay in them. Call
-    /// [`crate::buffer::stream_fence`] before another thread reads them.
-    ///
-    /// # Safety
-    /// `p` is valid for writing [`Self::LANES`] elements and aligned to the size of the vector.
-    unsafe fn stream_ptr(self, p: *mut Self::Elem);
-
     /// `self * a + b`, rounded once where the instruction set has FMA.
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// `b - self * a`, rounded once where the instruction set has FMA.

@@ -132,7 +132,7 @@ macro_rules! x86_vector {
     (
         $v:ident, $token:ident, $t:ident, $raw:ident, $lanes:literal, $mask:ty,
         arithmetic: $add:ident $sub:ident $mul:ident $div:ident $fmadd:ident $fnmadd:ident $max:ident $min:ident $sqrt:ident,
-        moves: $set1:ident $loadu:ident $storeu:ident $stream:ident,
+        moves: $set1:ident $loadu:ident $storeu:ident,
         math: $exp:ident $exp_nonpositive:path, $ln:ident $tanh:ident,
         { $($specific:tt)* }
     ) => {
@@ -199,10 +199,6 @@ macro_rules! x86_vector {
                 x86!($storeu(p, self.0))
             }
             #[inline(always)]
-            unsafe fn stream_ptr(self, p: *mut $t) {
-                x86!($stream(p, self.0))
-            }
-            #[inline(always)]
             fn mul_add(self, a: Self, b: Self) -> Self {
                 x86!(Self($fmadd(self.0, a.0, b.0)))
             }
@@ -248,7 +244,7 @@ macro_rules! avx512_vector {
     (
         $v:ident, $t:ident, $raw:ident, $half:ident, $lanes:literal, $mask:ident, $exp:ident, $exp_nonpositive:path, $ln:ident, $tanh:ident,
         arithmetic: $add:ident $sub:ident $mul:ident $div:ident $fmadd:ident $fnmadd:ident $max:ident $min:ident $sqrt:ident,
-        moves: $set1:ident $loadu:ident $storeu:ident $stream:ident $mask_loadu:ident $mask_storeu:ident,
+        moves: $set1:ident $loadu:ident $storeu:ident $mask_loadu:ident $mask_storeu:ident,
         bits: $and:ident $andnot:ident $or:ident $xor:ident,
         rest: $abs:ident $round:ident $scalef:ident $getmant:ident $getexp:ident $cmp:ident $blend:ident $low:ident $high:ident
             $compress:ident,
@@ -272,7 +268,7 @@ macro_rules! avx512_vector {
         x86_vector! {
             $v, Avx512, $t, $raw, $lanes, $mask,
             arithmetic: $add $sub $mul $div $fmadd $fnmadd $max $min $sqrt,
-            moves: $set1 $loadu $storeu $stream,
+            moves: $set1 $loadu $storeu,
             math: $exp $exp_nonpositive, $ln $tanh,
             {
                 #[inline(always)]
@@ -368,7 +364,7 @@ avx512_vector! {
     F32x16, f32, __m512, F32x8, 16, __mmask16, exp_f32, exp_nonpositive_f32x16, ln_f32, tanh_f32,
     arithmetic: _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_fmadd_ps _mm512_fnmadd_ps
         _mm512_max_ps _mm512_min_ps _mm512_sqrt_ps,
-    moves: _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_stream_ps _mm512_mask_loadu_ps
+    moves: _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_mask_loadu_ps
         _mm512_mask_storeu_ps,
     bits: _mm512_and_ps _mm512_andnot_ps _mm512_or_ps _mm512_xor_ps,
     rest: _mm512_abs_ps _mm512_roundscale_ps _mm512_scalef_ps _mm512_getmant_ps _mm512_getexp_ps
@@ -429,7 +425,7 @@ avx512_vector! {
     F64x8, f64, __m512d, F64x4, 8, __mmask8, exp_f64, math::exp_f64, ln_f64, tanh_f64,
     arithmetic: _mm512_add_pd _mm512_sub_pd _mm512_mul_pd _mm512_div_pd _mm512_fmadd_pd _mm512_fnmadd_pd
         _mm512_max_pd _mm512_min_pd _mm512_sqrt_pd,
-    moves: _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_stream_pd _mm512_mask_loadu_pd
+    moves: _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_mask_loadu_pd
         _mm512_mask_storeu_pd,
     bits: _mm512_and_pd _mm512_andnot_pd _mm512_or_pd _mm512_xor_pd,
     rest: _mm512_abs_pd _mm512_roundscale_pd _mm512_scalef_pd _mm512_getmant_pd _mm512_getexp_pd
@@ -480,7 +476,7 @@ macro_rules! avx2_vector {
     (
         $v:ident, $mask:ident, $t:ident, $raw:ident, $lanes:literal, $exp:ident, $exp_nonpositive:path, $ln:ident, $tanh:ident,
         arithmetic: $add:ident $sub:ident $mul:ident $div:ident $fmadd:ident $fnmadd:ident $max:ident $min:ident $sqrt:ident,
-        moves: $set1:ident $loadu:ident $storeu:ident $stream:ident $maskload:ident $maskstore:ident,
+        moves: $set1:ident $loadu:ident $storeu:ident $maskload:ident $maskstore:ident,
         bits: $and:ident $andnot:ident $or:ident $xor:ident $ones:expr,
         rest: $round:ident $cmp:ident $blendv:ident $movemask:ident $low:ident $cast:ident,
         { $($specific:tt)* }
@@ -529,7 +525,7 @@ macro_rules! avx2_vector {
         x86_vector! {
             $v, Avx2, $t, $raw, $lanes, $mask,
             arithmetic: $add $sub $mul $div $fmadd $fnmadd $max $min $sqrt,
-            moves: $set1 $loadu $storeu $stream,
+            moves: $set1 $loadu $storeu,
             math: $exp $exp_nonpositive, $ln $tanh,
             {
                 #[inline(always)]
@@ -592,7 +588,7 @@ avx2_vector! {
     F32x8, Mask32x8, f32, __m256, 8, exp_f32, math::exp_nonpositive_f32, ln_f32, tanh_f32,
     arithmetic: _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_fmadd_ps _mm256_fnmadd_ps
         _mm256_max_ps _mm256_min_ps _mm256_sqrt_ps,
-    moves: _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_stream_ps _mm256_maskload_ps _mm256_maskstore_ps,
+    moves: _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_maskload_ps _mm256_maskstore_ps,
     bits: _mm256_and_ps _mm256_andnot_ps _mm256_or_ps _mm256_xor_ps _mm256_castsi256_ps(_mm256_set1_epi32(-1)),
     rest: _mm256_round_ps _mm256_cmp_ps _mm256_blendv_ps _mm256_movemask_ps _mm256_castps256_ps128 _mm256_castsi256_ps,
     {
@@ -701,7 +697,7 @@ avx2_vector! {
     F64x4, Mask64x4, f64, __m256d, 4, exp_f64, math::exp_f64, ln_f64, tanh_f64,
     arithmetic: _mm256_add_pd _mm256_sub_pd _mm256_mul_pd _mm256_div_pd _mm256_fmadd_pd _mm256_fnmadd_pd
         _mm256_max_pd _mm256_min_pd _mm256_sqrt_pd,
-    moves: _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_stream_pd _mm256_maskload_pd _mm256_maskstore_pd,
+    moves: _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_maskload_pd _mm256_maskstore_pd,
     bits: _mm256_and_pd _mm256_andnot_pd _mm256_or_pd _mm256_xor_pd _mm256_castsi256_pd(_mm256_set1_epi32(-1)),
     rest: _mm256_round_pd _mm256_cmp_pd _mm256_blendv_pd _mm256_movemask_pd _mm256_castpd256_pd128 _mm256_castsi256_pd,
     {
