@@ -1,7 +1,7 @@
 //! Layers as custom ops of Candle: what all ops of `x`, `weight` and `bias` have in common.
 //!
-//! A [`Layer`] computes on slices of one float type and on CUDA; [`apply`] checks dtypes, makes arguments contiguous and gives
-//! gradients back to Candle's graph.
+//! A [`Layer`] computes on slices of one float type and on CUDA; [`apply`] makes arguments contiguous, chooses the float type and
+//! gives gradients back to Candle's graph.
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -9,24 +9,54 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
 
 use crate::element::Element;
-use crate::tensor_access::contiguous_slice;
+use crate::tensor_access::{contiguous_slice, cpu_slice};
 
-/// The gradients of `x`, `weight` and `bias`, each where it is wanted.
-pub(crate) type Gradients = [Option<Tensor>; 3];
+/// `x`, `weight` and `bias` in one form.
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments<T> {
+    pub(crate) x: T,
+    pub(crate) weight: T,
+    pub(crate) bias: Option<T>,
+}
 
 /// A storage on the GPU and where a tensor lies in it.
 #[cfg(feature = "cuda")]
 pub(crate) type CudaArgument<'a> = (&'a CudaStorage, &'a Layout);
 
-/// What backward computes from.
+/// Which gradients are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) x: bool,
+    pub(crate) weight: bool,
+    pub(crate) bias: bool,
+}
+
+/// What backward computes from, row-major.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a, F> {
+    pub(crate) x: &'a [F],
+    pub(crate) weight: &'a [F],
+    pub(crate) result: &'a [F],
+    pub(crate) upstream: &'a [F],
+}
+
+/// The gradients, row-major; one that was not asked for may be empty.
+pub(crate) struct Gradients<F> {
+    pub(crate) x: Vec<F>,
+    pub(crate) weight: Vec<F>,
+    pub(crate) bias: Vec<F>,
+}
+
+/// What backward computes from, as tensors.
 #[derive(Clone, Copy)]
 pub(crate) struct Backward<'a> {
-    pub(crate) x: &'a Tensor,
-    pub(crate) weight: &'a Tensor,
-    pub(crate) bias: Option<&'a Tensor>,
+    pub(crate) arguments: Arguments<&'a Tensor>,
     pub(crate) result: &'a Tensor,
     pub(crate) upstream: &'a Tensor,
 }
+
+/// The gradients of `x`, `weight` and `bias`, each where the argument tracks one.
+pub(crate) type TensorGradients = [Option<Tensor>; 3];
 
 /// A layer with its sizes and options. Arguments are contiguous, and of the shapes that it was made for.
 pub(crate) trait Layer: Send + Sync {
@@ -36,21 +66,15 @@ pub(crate) trait Layer: Send + Sync {
     fn result_shape(&self) -> Shape;
 
     /// The result, row-major.
-    fn forward<F: Element>(&self, x: &[F], weight: &[F], bias: Option<&[F]>) -> Result<Vec<F>>;
+    fn forward<F: Element>(&self, arguments: Arguments<&[F]>) -> Result<Vec<F>>;
 
-    /// The gradients of those arguments that track one.
-    fn backward<F: Element>(&self, known: Backward<'_>) -> Result<Gradients>;
-
-    #[cfg(feature = "cuda")]
-    fn forward_on_cuda(
-        &self,
-        x: CudaArgument<'_>,
-        weight: CudaArgument<'_>,
-        bias: Option<CudaArgument<'_>>,
-    ) -> Result<CudaStorage>;
+    fn backward<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Result<Gradients<F>>;
 
     #[cfg(feature = "cuda")]
-    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<Gradients>;
+    fn forward_on_cuda(&self, arguments: Arguments<CudaArgument<'_>>) -> Result<CudaStorage>;
+
+    #[cfg(feature = "cuda")]
+    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<TensorGradients>;
 }
 
 /// Applies a layer to arguments that have been checked.
@@ -72,55 +96,79 @@ struct LayerOp<L>(L);
 type Argument<'a> = (&'a CpuStorage, &'a Layout);
 
 impl<L: Layer> LayerOp<L> {
-    fn forward(
-        &self,
-        x: Argument<'_>,
-        weight: Argument<'_>,
-        bias: Option<Argument<'_>>,
-    ) -> Result<(CpuStorage, Shape)> {
-        let storage = match x.0.dtype() {
-            DType::F32 => self.forward_in::<f32>(x, weight, bias)?,
-            DType::F64 => self.forward_in::<f64>(x, weight, bias)?,
+    fn forward(&self, arguments: Arguments<Argument<'_>>) -> Result<(CpuStorage, Shape)> {
+        let storage = match arguments.x.0.dtype() {
+            DType::F32 => self.forward_in::<f32>(arguments)?,
+            DType::F64 => self.forward_in::<f64>(arguments)?,
             other => return Err(Error::UnsupportedDTypeForOp(other, L::OP).bt()),
         };
         Ok((storage, self.0.result_shape()))
     }
 
-    fn forward_in<F: Element>(
-        &self,
-        x: Argument<'_>,
-        weight: Argument<'_>,
-        bias: Option<Argument<'_>>,
-    ) -> Result<CpuStorage> {
-        let y = self.0.forward(
-            contiguous_slice::<F>(x.0, x.1)?,
-            contiguous_slice::<F>(weight.0, weight.1)?,
-            bias.map(|(s, l)| contiguous_slice::<F>(s, l)).transpose()?,
-        )?;
+    fn forward_in<F: Element>(&self, arguments: Arguments<Argument<'_>>) -> Result<CpuStorage> {
+        let Arguments { x, weight, bias } = arguments;
+        let y = self.0.forward(Arguments {
+            x: contiguous_slice::<F>(x.0, x.1)?,
+            weight: contiguous_slice(weight.0, weight.1)?,
+            bias: bias.map(|(s, l)| contiguous_slice(s, l)).transpose()?,
+        })?;
         Ok(F::to_cpu_storage_owned(y))
     }
 
     #[cfg(feature = "cuda")]
     fn forward_on_cuda(
         &self,
-        x: CudaArgument<'_>,
-        weight: CudaArgument<'_>,
-        bias: Option<CudaArgument<'_>>,
+        arguments: Arguments<CudaArgument<'_>>,
     ) -> Result<(CudaStorage, Shape)> {
-        let y = self.0.forward_on_cuda(x, weight, bias)?;
+        let y = self.0.forward_on_cuda(arguments)?;
         Ok((y, self.0.result_shape()))
     }
 
-    fn backward(&self, known: Backward<'_>) -> Result<Gradients> {
+    fn backward(&self, known: Backward<'_>) -> Result<TensorGradients> {
         #[cfg(feature = "cuda")]
-        if known.x.device().is_cuda() {
+        if known.upstream.device().is_cuda() {
             return self.0.backward_on_cuda(known);
         }
-        match known.x.dtype() {
-            DType::F32 => self.0.backward::<f32>(known),
-            DType::F64 => self.0.backward::<f64>(known),
+        match known.upstream.dtype() {
+            DType::F32 => self.backward_in::<f32>(known),
+            DType::F64 => self.backward_in::<f64>(known),
             other => Err(Error::UnsupportedDTypeForOp(other, L::OP).bt()),
         }
+    }
+
+    fn backward_in<F: Element>(&self, known: Backward<'_>) -> Result<TensorGradients> {
+        let Arguments { x, weight, bias } = known.arguments;
+        let wanted = Wanted {
+            x: x.track_op(),
+            weight: weight.track_op(),
+            bias: bias.is_some_and(Tensor::track_op),
+        };
+        let upstream = known.upstream.contiguous()?;
+        let gradients = {
+            let tensors = [x, weight, known.result, &upstream];
+            let stored = tensors.map(Tensor::storage_and_layout);
+            let [x, weight, result, upstream] = stored.each_ref().map(|(s, l)| cpu_slice(s, l));
+            let known = Known {
+                x: x?,
+                weight: weight?,
+                result: result?,
+                upstream: upstream?,
+            };
+            self.0.backward::<F>(wanted, known)?
+        };
+        let tensor = |wanted: bool, gradient: Vec<F>, like: &Tensor| {
+            wanted
+                .then(|| Tensor::from_vec(gradient, like.shape(), like.device()))
+                .transpose()
+        };
+        Ok([
+            tensor(wanted.x, gradients.x, x)?,
+            tensor(wanted.weight, gradients.weight, weight)?,
+            match bias {
+                Some(bias) => tensor(wanted.bias, gradients.bias, bias)?,
+                None => None,
+            },
+        ])
     }
 }
 
@@ -136,7 +184,11 @@ impl<L: Layer> CustomOp2 for LayerOp<L> {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward((x, x_layout), (weight, weight_layout), None)
+        self.forward(Arguments {
+            x: (x, x_layout),
+            weight: (weight, weight_layout),
+            bias: None,
+        })
     }
 
     #[cfg(feature = "cuda")]
@@ -147,7 +199,11 @@ impl<L: Layer> CustomOp2 for LayerOp<L> {
         weight: &CudaStorage,
         weight_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        self.forward_on_cuda((x, x_layout), (weight, weight_layout), None)
+        self.forward_on_cuda(Arguments {
+            x: (x, x_layout),
+            weight: (weight, weight_layout),
+            bias: None,
+        })
     }
 
     fn bwd(
@@ -158,9 +214,11 @@ impl<L: Layer> CustomOp2 for LayerOp<L> {
         upstream: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [x, weight, _] = self.backward(Backward {
-            x,
-            weight,
-            bias: None,
+            arguments: Arguments {
+                x,
+                weight,
+                bias: None,
+            },
             result,
             upstream,
         })?;
@@ -182,8 +240,11 @@ impl<L: Layer> CustomOp3 for LayerOp<L> {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let bias = Some((bias, bias_layout));
-        self.forward((x, x_layout), (weight, weight_layout), bias)
+        self.forward(Arguments {
+            x: (x, x_layout),
+            weight: (weight, weight_layout),
+            bias: Some((bias, bias_layout)),
+        })
     }
 
     #[cfg(feature = "cuda")]
@@ -196,8 +257,11 @@ impl<L: Layer> CustomOp3 for LayerOp<L> {
         bias: &CudaStorage,
         bias_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let bias = Some((bias, bias_layout));
-        self.forward_on_cuda((x, x_layout), (weight, weight_layout), bias)
+        self.forward_on_cuda(Arguments {
+            x: (x, x_layout),
+            weight: (weight, weight_layout),
+            bias: Some((bias, bias_layout)),
+        })
     }
 
     fn bwd(
@@ -209,9 +273,11 @@ impl<L: Layer> CustomOp3 for LayerOp<L> {
         upstream: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let [x, weight, bias] = self.backward(Backward {
-            x,
-            weight,
-            bias: Some(bias),
+            arguments: Arguments {
+                x,
+                weight,
+                bias: Some(bias),
+            },
             result,
             upstream,
         })?;

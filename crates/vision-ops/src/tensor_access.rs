@@ -11,11 +11,19 @@ pub(crate) fn with_contiguous<T: WithDType, R>(
 ) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(f(contiguous_slice(storage, layout)?)),
-        _ => Err(Error::Msg(format!(
+    Ok(f(cpu_slice(&storage, layout)?))
+}
+
+/// The elements of a contiguous storage that is the CPU's.
+pub(crate) fn cpu_slice<'a, T: WithDType>(
+    storage: &'a Storage,
+    layout: &Layout,
+) -> Result<&'a [T]> {
+    match storage {
+        Storage::Cpu(storage) => contiguous_slice(storage, layout),
+        other => Err(Error::Msg(format!(
             "expected a tensor on the CPU, got one on {:?}",
-            tensor.device().location()
+            other.device().location()
         ))),
     }
 }

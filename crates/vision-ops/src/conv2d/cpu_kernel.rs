@@ -5,7 +5,7 @@
 //! position `i * row + j`, `row` being the width of a plane, and the kernel element shifts all of them by the same offset.
 //! So output channel o at all positions is a row of a product ([`Product`]) whose second operand has rows at any offset:
 //! stride, padding and dilation cost nothing in the inner loop. Where rows of the result fill vectors, each row of positions is
-//! a run of columns of the product, written where it belongs ([`by_rows`]). Else all positions are one run, of which those
+//! a run of columns of the product, written where it belongs ([`rows_fill_vectors`]). Else all positions are one run, of which those
 //! between the end of an output row and the end of a plane's row are computed and thrown away, `(row - OW) / row` of the work.
 
 use std::mem::MaybeUninit;
@@ -22,6 +22,7 @@ use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::product::{Columns, Product, Start, Target, Term};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
+use crate::layer_op::{Gradients, Wanted};
 
 /// Vectors at the end of a row may reach this many elements past it; buffers that are read have room for it.
 const SLACK: usize = 64;
@@ -63,6 +64,16 @@ impl<'a> Planes<'a> {
     /// Positions from the first window to the last.
     fn span(&self) -> usize {
         (self.geometry.output.0 - 1) * self.row + self.geometry.output.1
+    }
+
+    /// The positions of `rows` rows of `columns` in a plane, as columns of a product whose result has them without a gap.
+    fn by_rows(&self, (rows, columns): (usize, usize)) -> Columns {
+        Columns {
+            count: columns,
+            runs: rows,
+            b_step: self.row,
+            c_step: columns,
+        }
     }
 
     /// The phase that kernel element (a, b) sees, and its offset in a plane of that phase.
@@ -167,7 +178,7 @@ fn for_each(count: usize, multiply_adds: usize, f: impl Fn(usize) + Sync + Send)
 
 /// Whether vectors that end with each of `rows` rows of `columns` are no more than those of `positions` in one run; they need
 /// no copy of the result. A single vector a row has too few sums to hide the latency of a multiply-add.
-fn by_rows(lanes: usize, (rows, columns): (usize, usize), positions: usize) -> bool {
+fn rows_fill_vectors(lanes: usize, (rows, columns): (usize, usize), positions: usize) -> bool {
     let vectors = columns.div_ceil(lanes);
     vectors > 1 && rows * vectors <= positions.div_ceil(lanes)
 }
@@ -215,7 +226,7 @@ fn forward_image<F: Element>(
     planes.spread(image, &mut padded);
     let outputs = geometry.group_outputs();
     let (span, (height, width)) = (planes.span(), geometry.output);
-    let by_rows = by_rows(lanes::<F>(isa), geometry.output, span);
+    let by_rows = rows_fill_vectors(lanes::<F>(isa), geometry.output, span);
     let mut wide = Scratch::dirty(if by_rows { 0 } else { outputs * span });
     let rows: Vec<usize> = (0..outputs).map(|o| o * geometry.taps()).collect();
     let group_planes = geometry.group_inputs() * planes.phases() * planes.plane();
@@ -224,12 +235,7 @@ fn forward_image<F: Element>(
         let y = &mut y[first * height * width..][..outputs * height * width];
         let (columns, c, c_stride) = match by_rows {
             true => {
-                let columns = Columns {
-                    count: width,
-                    runs: height,
-                    b_step: planes.row,
-                    c_step: width,
-                };
+                let columns = planes.by_rows(geometry.output);
                 (columns, Target::Fresh(&mut *y), height * width)
             }
             false => (Columns::neighbours(span), Target::Given(&mut wide), span),
@@ -255,6 +261,24 @@ fn forward_image<F: Element>(
     }
 }
 
+/// The gradients that are wanted.
+pub(crate) fn backward<F: Element>(
+    isa: Isa,
+    geometry: &Conv2dGeometry,
+    wanted: Wanted,
+    x: &[F],
+    weight: &[F],
+    upstream: &[F],
+) -> Gradients<F> {
+    let of_input = || backward_input(isa, geometry, weight, upstream);
+    let of_weight = || backward_weight(isa, geometry, x, upstream);
+    let x = wanted.x.then(of_input).unwrap_or_default();
+    let (weight, bias) = (wanted.weight || wanted.bias)
+        .then(of_weight)
+        .unwrap_or_default();
+    Gradients { x, weight, bias }
+}
+
 /// The upstream gradient of one output channel, laid out as positions of a plane; the positions that belong to no window
 /// are left as they are, which is zero.
 fn spread_positions<F: Element>(
@@ -272,7 +296,7 @@ fn spread_positions<F: Element>(
 /// The gradient of `x`, row-major.
 ///
 /// Each plane is a convolution of the upstream gradient with the kernel elements that see its phase, turned round.
-pub(crate) fn backward_input<F: Element>(
+fn backward_input<F: Element>(
     isa: Isa,
     geometry: &Conv2dGeometry,
     weight: &[F],
@@ -290,7 +314,8 @@ pub(crate) fn backward_input<F: Element>(
     let end_row = (options.padding.0 + geometry.input.0).div_ceil(options.stride.0);
     let positions = (end_row - first_row) * planes.row;
     // With one phase the rows of the plane are those of the image.
-    let by_rows = planes.phases() == 1 && by_rows(lanes::<F>(isa), geometry.input, positions);
+    let by_rows =
+        planes.phases() == 1 && rows_fill_vectors(lanes::<F>(isa), geometry.input, positions);
     // Before position 0 lie as many zeros as the largest offset of a kernel element, and after the last window enough
     // for every position of a plane.
     let (_, lead) = planes.tap(kernel_rows - 1, kernel_columns - 1);
@@ -356,12 +381,7 @@ pub(crate) fn backward_input<F: Element>(
                 let (height, width) = geometry.input;
                 let (columns, first_column, c, c_stride) = match by_rows {
                     true => {
-                        let columns = Columns {
-                            count: width,
-                            runs: height,
-                            b_step: planes.row,
-                            c_step: width,
-                        };
+                        let columns = planes.by_rows(geometry.input);
                         let grad = &mut grad[group * inputs * height * width..];
                         let c = Target::Fresh(grad);
                         (columns, options.padding.1, c, height * width)
@@ -408,7 +428,7 @@ struct PhaseTaps<F> {
 /// Chunks of images, cut by the sizes alone, sum their own gradients; the chunks are then added in order, so that the
 /// result is the same for any number of threads. In a chunk the vectors run along the output channels: the upstream
 /// gradient is turned so that a position's channels are neighbours.
-pub(crate) fn backward_weight<F: Element>(
+fn backward_weight<F: Element>(
     isa: Isa,
     geometry: &Conv2dGeometry,
     x: &[F],

@@ -9,10 +9,9 @@ use candle_simd::Isa;
 use super::cuda_kernel;
 use super::{Conv2dGeometry, cpu_kernel};
 use crate::element::Element;
+use crate::layer_op::{self, Arguments, Gradients, Known, Layer, Wanted};
 #[cfg(feature = "cuda")]
-use crate::layer_op::CudaArgument;
-use crate::layer_op::{self, Backward, Gradients, Layer};
-use crate::tensor_access::with_contiguous;
+use crate::layer_op::{Backward, CudaArgument, TensorGradients};
 
 struct Conv2d {
     geometry: Conv2dGeometry,
@@ -40,62 +39,35 @@ impl Layer for Conv2d {
         self.geometry.result_shape()
     }
 
-    fn forward<F: Element>(&self, x: &[F], weight: &[F], bias: Option<&[F]>) -> Result<Vec<F>> {
-        Ok(cpu_kernel::forward(
-            self.isa,
-            &self.geometry,
+    fn forward<F: Element>(&self, arguments: Arguments<&[F]>) -> Result<Vec<F>> {
+        let Arguments { x, weight, bias } = arguments;
+        let (isa, geometry) = (self.isa, &self.geometry);
+        Ok(cpu_kernel::forward(isa, geometry, x, weight, bias))
+    }
+
+    fn backward<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Result<Gradients<F>> {
+        let Known {
             x,
             weight,
-            bias,
+            upstream,
+            ..
+        } = known;
+        let (isa, geometry) = (self.isa, &self.geometry);
+        Ok(cpu_kernel::backward(
+            isa, geometry, wanted, x, weight, upstream,
         ))
     }
 
-    fn backward<F: Element>(&self, known: Backward<'_>) -> Result<Gradients> {
-        let Backward { x, weight, .. } = known;
-        let bias = known.bias.filter(|bias| bias.track_op());
-        with_contiguous::<F, _>(known.upstream, |upstream| {
-            let mut grads = [None, None, None];
-            if x.track_op() {
-                let grad = with_contiguous::<F, _>(weight, |weight| {
-                    cpu_kernel::backward_input(self.isa, &self.geometry, weight, upstream)
-                })?;
-                grads[0] = Some(Tensor::from_vec(grad, x.shape(), x.device())?);
-            }
-            if weight.track_op() || bias.is_some() {
-                let (weight_grad, bias_grad) = with_contiguous::<F, _>(x, |x| {
-                    cpu_kernel::backward_weight(self.isa, &self.geometry, x, upstream)
-                })?;
-                if weight.track_op() {
-                    grads[1] = Some(Tensor::from_vec(weight_grad, weight.shape(), x.device())?);
-                }
-                if let Some(bias) = bias {
-                    grads[2] = Some(Tensor::from_vec(bias_grad, bias.shape(), x.device())?);
-                }
-            }
-            Ok(grads)
-        })?
-    }
-
     #[cfg(feature = "cuda")]
-    fn forward_on_cuda(
-        &self,
-        x: CudaArgument<'_>,
-        weight: CudaArgument<'_>,
-        bias: Option<CudaArgument<'_>>,
-    ) -> Result<CudaStorage> {
+    fn forward_on_cuda(&self, arguments: Arguments<CudaArgument<'_>>) -> Result<CudaStorage> {
+        let Arguments { x, weight, bias } = arguments;
         cuda_kernel::forward(&self.geometry, x, weight, bias)
     }
 
     #[cfg(feature = "cuda")]
-    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<Gradients> {
+    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<TensorGradients> {
         let geometry = &self.geometry;
-        let Backward {
-            x,
-            weight,
-            bias,
-            upstream,
-            ..
-        } = known;
+        let (Arguments { x, weight, bias }, upstream) = (known.arguments, known.upstream);
         let tracked = |tensor: &Tensor| tensor.track_op();
         Ok([
             tracked(x)

@@ -20,7 +20,7 @@ use candle_core::{Result, Tensor};
 
 use crate::element::has_kernels;
 use crate::linear;
-pub(crate) use cpu_kernel::{backward_input, backward_weight, forward};
+pub(crate) use cpu_kernel::{backward, forward};
 pub(crate) use geometry::Conv2dGeometry;
 
 const OP: &str = "conv2d";

@@ -16,10 +16,9 @@ use super::{Geometry, Plan};
 use crate::conv2d;
 use crate::element::Element;
 use crate::error::backward_too_early;
+use crate::layer_op::{self, Arguments, Gradients, Layer, Wanted};
 #[cfg(feature = "cuda")]
-use crate::layer_op::CudaArgument;
-use crate::layer_op::{self, Backward, Layer};
-use crate::tensor_access::with_contiguous;
+use crate::layer_op::{Backward, CudaArgument, TensorGradients};
 
 struct Conv2dReluMaxPool2d {
     geometry: Geometry,
@@ -51,15 +50,7 @@ pub(super) fn apply(
     layer_op::apply(layer, x, weight, Some(bias))
 }
 
-/// Which gradients are asked for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) x: bool,
-    pub(super) weight: bool,
-    pub(super) bias: bool,
-}
-
-/// What backward computes from, row-major.
+/// What backward computes from, the winners among it; row-major.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a, F> {
     pub(super) winners: &'a [u8],
@@ -67,13 +58,6 @@ pub(super) struct Known<'a, F> {
     pub(super) weight: &'a [F],
     pub(super) y: &'a [F],
     pub(super) upstream: &'a [F],
-}
-
-/// The gradients, row-major; a field that was not asked for is empty.
-pub(super) struct Gradients<F> {
-    pub(super) x: Vec<F>,
-    pub(super) weight: Vec<F>,
-    pub(super) bias: Vec<F>,
 }
 
 impl Conv2dReluMaxPool2d {
@@ -94,20 +78,7 @@ impl Conv2dReluMaxPool2d {
                     upstream,
                 } = known;
                 let map = general::spread(&self.geometry, winners, y, upstream);
-                let conv = &self.geometry.conv;
-                let x_grad = match wanted.x {
-                    true => conv2d::backward_input(self.isa, conv, weight, &map),
-                    false => Vec::new(),
-                };
-                let (weight, bias) = match wanted.weight || wanted.bias {
-                    true => conv2d::backward_weight(self.isa, conv, x, &map),
-                    false => (Vec::new(), Vec::new()),
-                };
-                Gradients {
-                    x: x_grad,
-                    weight,
-                    bias,
-                }
+                conv2d::backward(self.isa, &self.geometry.conv, wanted, x, weight, &map)
             }
         }
     }
@@ -124,7 +95,8 @@ impl Layer for Conv2dReluMaxPool2d {
         self.geometry.result_shape()
     }
 
-    fn forward<F: Element>(&self, x: &[F], weight: &[F], bias: Option<&[F]>) -> Result<Vec<F>> {
+    fn forward<F: Element>(&self, arguments: Arguments<&[F]>) -> Result<Vec<F>> {
+        let Arguments { x, weight, bias } = arguments;
         let bias = bias.ok_or_else(no_bias)?;
         let (isa, geometry) = (self.isa, &self.geometry);
         let (y, winners) = match self.plan {
@@ -143,55 +115,30 @@ impl Layer for Conv2dReluMaxPool2d {
         Ok(y)
     }
 
-    fn backward<F: Element>(&self, known: Backward<'_>) -> Result<layer_op::Gradients> {
-        let Backward { x, weight, .. } = known;
-        let bias = known.bias.ok_or_else(no_bias)?;
+    fn backward<F: Element>(
+        &self,
+        wanted: Wanted,
+        known: layer_op::Known<'_, F>,
+    ) -> Result<Gradients<F>> {
         let winners = self
             .winners
             .get()
             .ok_or_else(|| backward_too_early(super::OP))?;
-        let wanted = Wanted {
-            x: x.track_op(),
-            weight: weight.track_op(),
-            bias: bias.track_op(),
-        };
-        let gradients = with_contiguous::<F, _>(x, |x| {
-            with_contiguous::<F, _>(weight, |weight| {
-                with_contiguous::<F, _>(known.result, |y| {
-                    with_contiguous::<F, _>(known.upstream, |upstream| {
-                        self.gradients(
-                            wanted,
-                            Known {
-                                winners,
-                                x,
-                                weight,
-                                y,
-                                upstream,
-                            },
-                        )
-                    })
-                })
-            })
-        })????;
-        let tensor = |wanted: bool, grad: Vec<F>, like: &Tensor| {
-            wanted
-                .then(|| Tensor::from_vec(grad, like.shape(), like.device()))
-                .transpose()
-        };
-        Ok([
-            tensor(wanted.x, gradients.x, x)?,
-            tensor(wanted.weight, gradients.weight, weight)?,
-            tensor(wanted.bias, gradients.bias, bias)?,
-        ])
+        Ok(self.gradients(
+            wanted,
+            Known {
+                winners,
+                x: known.x,
+                weight: known.weight,
+                y: known.result,
+                upstream: known.upstream,
+            },
+        ))
     }
 
     #[cfg(feature = "cuda")]
-    fn forward_on_cuda(
-        &self,
-        x: CudaArgument<'_>,
-        weight: CudaArgument<'_>,
-        bias: Option<CudaArgument<'_>>,
-    ) -> Result<CudaStorage> {
+    fn forward_on_cuda(&self, arguments: Arguments<CudaArgument<'_>>) -> Result<CudaStorage> {
+        let Arguments { x, weight, bias } = arguments;
         let bias = bias.ok_or_else(no_bias)?;
         let (y, winners) = super::cuda_kernel::forward(&self.geometry, x, weight, bias)?;
         let _ = self.cuda_winners.set(winners);
@@ -199,12 +146,13 @@ impl Layer for Conv2dReluMaxPool2d {
     }
 
     #[cfg(feature = "cuda")]
-    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<layer_op::Gradients> {
+    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<TensorGradients> {
         let winners = self
             .cuda_winners
             .get()
             .ok_or_else(|| backward_too_early(super::OP))?;
-        let arguments = [known.x, known.weight, known.bias.ok_or_else(no_bias)?];
+        let Arguments { x, weight, bias } = known.arguments;
+        let arguments = [x, weight, bias.ok_or_else(no_bias)?];
         let (result, upstream) = (known.result, known.upstream);
         super::cuda_kernel::backward(&self.geometry, winners, arguments, result, upstream)
     }

@@ -8,10 +8,9 @@ use candle_simd::Isa;
 use super::{Sizes, cpu_kernel};
 use crate::element::Element;
 use crate::kernels::scratch::Scratch;
+use crate::layer_op::{self, Arguments, Gradients, Known, Layer, Wanted};
 #[cfg(feature = "cuda")]
-use crate::layer_op::CudaArgument;
-use crate::layer_op::{self, Backward, Gradients, Layer};
-use crate::tensor_access::with_contiguous;
+use crate::layer_op::{Backward, CudaArgument, TensorGradients};
 
 struct Linear {
     sizes: Sizes,
@@ -39,31 +38,6 @@ pub(super) fn apply(
     layer_op::apply(layer, x, weight, bias)
 }
 
-impl Linear {
-    /// The gradients from that of what relu was applied to.
-    fn gradients<F: Element>(&self, known: Backward<'_>, upstream: &[F]) -> Result<Gradients> {
-        let Backward { x, weight, .. } = known;
-        let mut grads = [None, None, None];
-        if x.track_op() {
-            let grad = with_contiguous::<F, _>(weight, |weight| {
-                cpu_kernel::backward_input(self.isa, self.sizes, weight, upstream)
-            })?;
-            grads[0] = Some(Tensor::from_vec(grad, x.shape(), x.device())?);
-        }
-        if weight.track_op() {
-            let grad = with_contiguous::<F, _>(x, |x| {
-                cpu_kernel::backward_weight(self.isa, self.sizes, x, upstream)
-            })?;
-            grads[1] = Some(Tensor::from_vec(grad, weight.shape(), x.device())?);
-        }
-        if let Some(bias) = known.bias.filter(|bias| bias.track_op()) {
-            let grad = cpu_kernel::backward_bias(self.sizes.outputs, upstream);
-            grads[2] = Some(Tensor::from_vec(grad, bias.shape(), x.device())?);
-        }
-        Ok(grads)
-    }
-}
-
 impl Layer for Linear {
     const OP: &'static str = super::OP;
 
@@ -71,44 +45,42 @@ impl Layer for Linear {
         self.result.clone()
     }
 
-    fn forward<F: Element>(&self, x: &[F], weight: &[F], bias: Option<&[F]>) -> Result<Vec<F>> {
+    fn forward<F: Element>(&self, arguments: Arguments<&[F]>) -> Result<Vec<F>> {
+        let Arguments { x, weight, bias } = arguments;
         let (isa, sizes) = (self.isa, self.sizes);
         Ok(cpu_kernel::forward(isa, sizes, x, weight, bias, self.relu))
     }
 
-    fn backward<F: Element>(&self, known: Backward<'_>) -> Result<Gradients> {
-        with_contiguous::<F, _>(known.upstream, |upstream| {
-            if !self.relu {
-                return self.gradients(known, upstream);
+    fn backward<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Result<Gradients<F>> {
+        let (isa, sizes) = (self.isa, self.sizes);
+        let mut masked = Scratch::dirty(if self.relu { known.upstream.len() } else { 0 });
+        let upstream = match self.relu {
+            true => {
+                cpu_kernel::through_relu(known.result, known.upstream, &mut masked);
+                &*masked
             }
-            let mut masked = Scratch::dirty(upstream.len());
-            with_contiguous::<F, _>(known.result, |result| {
-                cpu_kernel::through_relu(result, upstream, &mut masked);
-            })?;
-            self.gradients::<F>(known, &masked)
-        })?
+            false => known.upstream,
+        };
+        let x = || cpu_kernel::backward_input(isa, sizes, known.weight, upstream);
+        let weight = || cpu_kernel::backward_weight(isa, sizes, known.x, upstream);
+        let bias = || cpu_kernel::backward_bias(sizes.outputs, upstream);
+        Ok(Gradients {
+            x: wanted.x.then(x).unwrap_or_default(),
+            weight: wanted.weight.then(weight).unwrap_or_default(),
+            bias: wanted.bias.then(bias).unwrap_or_default(),
+        })
     }
 
     #[cfg(feature = "cuda")]
-    fn forward_on_cuda(
-        &self,
-        x: CudaArgument<'_>,
-        weight: CudaArgument<'_>,
-        bias: Option<CudaArgument<'_>>,
-    ) -> Result<CudaStorage> {
+    fn forward_on_cuda(&self, arguments: Arguments<CudaArgument<'_>>) -> Result<CudaStorage> {
+        let Arguments { x, weight, bias } = arguments;
         super::cuda_kernel::forward(self.sizes, x, weight, bias, self.relu)
     }
 
     #[cfg(feature = "cuda")]
-    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<Gradients> {
-        let Backward {
-            x,
-            weight,
-            bias,
-            result,
-            upstream,
-        } = known;
-        let relu = self.relu.then_some(result);
-        super::cuda_kernel::backward(self.sizes, x, weight, bias, relu, upstream)
+    fn backward_on_cuda(&self, known: Backward<'_>) -> Result<TensorGradients> {
+        let Arguments { x, weight, bias } = known.arguments;
+        let relu = self.relu.then_some(known.result);
+        super::cuda_kernel::backward(self.sizes, x, weight, bias, relu, known.upstream)
     }
 }

@@ -15,12 +15,13 @@ use candle_simd::parallel::Disjoint;
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
-use super::super::fused::{Gradients, Known};
+use super::super::fused::Known;
 use super::column_lanes::{half_columns, planes_len, split_columns};
 use super::halving::{chunk_size, for_image_chunks, prefetch_share, winners_len};
 use crate::element::Element;
 use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::scratch::Scratch;
+use crate::layer_op::Gradients;
 
 /// How one image is laid out, and its gradients.
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,7 @@ use candle_simd::buffer::Uninit;
 use candle_simd::parallel::Disjoint;
 
 use super::super::Geometry;
-use super::super::fused::{Gradients, Known, Wanted};
+use super::super::fused::Known;
 use super::by_position::ByPosition;
 use super::entries::{Entries, ListEntries, corners};
 use super::halving::{chunk_size, for_image_chunks, winners_len};
@@ -24,6 +24,7 @@ use crate::element::Element;
 use crate::kernels::lanes::lanes;
 use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::scratch::Scratch;
+use crate::layer_op::{Gradients, Wanted};
 
 /// Output channels that are taken together: their lists, and their weights, stay in the first-level cache.
 const CHANNELS: usize = 16;
