@@ -63,7 +63,8 @@ pub(super) struct Known<'a, F> {
 impl Conv2dReluMaxPool2d {
     fn gradients<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Gradients<F> {
         match self.plan {
-            Plan::ColumnLanes if !wanted.x => {
+            // With 16 registers it holds too few sums at once, and lists of winners take half its time.
+            Plan::ColumnLanes if !wanted.x && self.isa == Isa::Avx512 => {
                 column_gradient::backward(self.isa, &self.geometry, known)
             }
             Plan::ColumnLanes | Plan::ChannelLanes => {

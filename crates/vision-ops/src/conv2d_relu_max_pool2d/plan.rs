@@ -12,8 +12,8 @@ use crate::kernels::lanes::lanes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Plan {
-    /// Register-blocked with lanes along the pooled columns, in backward too where `x` needs no gradient; else the sparse
-    /// backward pass.
+    /// Register-blocked with lanes along the pooled columns, with AVX-512 in backward too where `x` needs no gradient; else the
+    /// sparse backward pass.
     ColumnLanes,
     /// Register-blocked with lanes along the output channels; sparse backward pass.
     ChannelLanes,

@@ -3,12 +3,16 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_simd::{Isa, with_isa};
 
-use super::{Plan, composed, conv2d_relu_max_pool2d, plan};
+use super::cpu_kernel::column_lanes::ColumnLanes;
+use super::cpu_kernel::{column_gradient, halving, sparse_backward};
+use super::fused::Known;
+use super::{Geometry, Plan, composed, conv2d_relu_max_pool2d, plan};
 use crate::conv2d::{Conv2dOptions, conv2d};
+use crate::layer_op::Wanted;
 use crate::max_pool2d::max_pool2d;
 use crate::relu::relu;
 use crate::test_support::{
-    assert_gradients, awkward_layout, gradients, max_difference, random, values,
+    assert_gradients, awkward_layout, gradients, max_difference, numbers, random, values,
 };
 
 struct Case {
@@ -345,6 +349,62 @@ fn the_sparse_weight_gradient_sees_no_pixel_that_the_upstream_gradient_passes_by
                 Ok(())
             })?;
         }
+    }
+    Ok(())
+}
+
+/// The one along the columns is chosen with AVX-512 alone.
+#[test]
+fn both_backward_passes_of_the_column_lanes_agree_on_every_instruction_set() -> Result<()> {
+    for isa in Isa::available() {
+        let mut tried = 0;
+        for case in cases() {
+            let mut t = arguments(&case, DType::F64)?;
+            t[0] = Tensor::cat(&[&t[0]; 5], 0)?;
+            let (kernel, stride) = case.pool;
+            let with = || plan(&t[0], &t[1], &t[2], case.options, kernel, stride);
+            if with_isa(isa, with)? != Plan::ColumnLanes {
+                continue;
+            }
+            tried += 1;
+            let geometry = Geometry::new(&t[0], &t[1], &t[2], case.options, kernel, stride)?;
+            let [mut x, weight, bias] = [values(&t[0])?, values(&t[1])?, values(&t[2])?];
+            for finite in [true, false] {
+                if !finite {
+                    // In the second image, all of whose gradients are 0 below.
+                    x[geometry.conv.input_len()] = f64::INFINITY;
+                }
+                let columns = ColumnLanes::new(isa, &geometry, &weight, &bias);
+                let (y, winners) = halving::forward(isa, &geometry, &x, &columns);
+                let mut upstream = numbers(8, y.len());
+                let image = geometry.conv.out_channels * geometry.pooled();
+                upstream[image..2 * image].fill(0.0);
+                let known = Known {
+                    winners: &winners,
+                    x: &x,
+                    weight: &weight,
+                    y: &y,
+                    upstream: &upstream,
+                };
+                let wanted = Wanted {
+                    x: false,
+                    weight: true,
+                    bias: true,
+                };
+                let a = column_gradient::backward(isa, &geometry, known);
+                let b = sparse_backward::backward(isa, &geometry, wanted, known);
+                let pairs = a
+                    .weight
+                    .iter()
+                    .zip(&b.weight)
+                    .chain(a.bias.iter().zip(&b.bias));
+                for (a, b) in pairs {
+                    let same = (a - b).abs() < 1e-12;
+                    assert!(same, "{isa:?} {:?} finite: {finite}: {a} and {b}", case.x);
+                }
+            }
+        }
+        assert!(tried > 2, "{isa:?}: {tried} shapes");
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 //! `c[i][j] = start + sum over terms k of a[a_rows[i] + k.a] * b[k.b + j]`
 //!
 //! Vectors run along j. A block holds R rows by NV vectors of sums in registers; each k loads NV vectors of `b` and
-//! broadcasts R numbers of `a`. With AVX-512 R x NV is 8 x 3: 24 of 32 registers, 24 multiply-adds for 11 loads; with 16
-//! registers it is 4 x 3. Sums are taken in the order of k for every element, so the result depends on neither the number
-//! of threads nor the position of an element in a block.
+//! broadcasts R numbers of `a`. With AVX-512 R x NV is 8 x 3: 24 of 32 registers, 24 multiply-adds for 11 loads. With 16
+//! registers it is 6 x 2: twelve sums, two vectors, a factor, and one to spare, without which a sum ends up in memory. Sums
+//! are taken in the order of k for every element, so the result depends on neither the number of threads nor the position of
+//! an element in a block.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -186,6 +187,7 @@ impl<F: Float> Product<'_, F> {
                 let vectors = match left.div_ceil(lanes) {
                     1 => 1,
                     2 | 4 => 2,
+                    _ if S::ISA != Isa::Avx512 => 2,
                     _ => 3,
                 };
                 let tail = (left - (vectors - 1) * lanes).min(lanes);
@@ -233,6 +235,12 @@ impl<F: Float> Product<'_, F> {
                 while i + 8 <= rows {
                     self.block::<S, 8, NV, PARTIAL>(s, k.clone(), i, block);
                     i += 8;
+                }
+            } else {
+                // The last eight go as four and four, for the same reason as vectors do.
+                while i + 6 <= rows && i + 8 != rows {
+                    self.block::<S, 6, NV, PARTIAL>(s, k.clone(), i, block);
+                    i += 6;
                 }
             }
             while i + 4 <= rows {

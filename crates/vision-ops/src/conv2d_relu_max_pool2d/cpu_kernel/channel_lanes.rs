@@ -1,9 +1,13 @@
 //! Forward kernel whose lanes are output channels: for many channels and narrow maps, such as LeNet's second layer.
 //!
 //! A block is two map rows by up to ten map columns (five pooled ones): 20 sums in registers, one vector of weights a
-//! kernel element. With 16 registers it is three pooled columns, and every input is broadcast from memory inside the
-//! multiply-add; with 32, where the kernel is three or five wide, it is broadcast once for the kernel elements of a row.
+//! kernel element. Where the kernel is three or five wide, an input is broadcast once for the kernel elements of a row.
 //! Pooling, relu and winners are computed in registers; a channel block's results are then transposed into rows.
+//!
+//! With 16 registers a block is one map row by up to six map columns, for two vectors of channels: twelve sums, for which
+//! eight numbers are loaded a kernel element. Two such rows wait in the first-level cache to be pooled. A last vector without
+//! another has blocks of two map rows by six map columns instead.
+//!
 //! Sums start from the bias and run in the order (channel, row, column) of the kernel, as those of `conv2d`.
 
 use std::mem::MaybeUninit;
@@ -63,6 +67,15 @@ impl<'a, F: Element> ChannelLanes<'a, F> {
     }
 }
 
+impl<F: Element> ChannelLanes<'_, F> {
+    /// Pooled positions, filled up to whole vectors.
+    fn positions(&self) -> usize {
+        self.geometry
+            .pooled()
+            .next_multiple_of(candle_simd::MAX_LANES)
+    }
+}
+
 /// Rows and columns of the padded image.
 fn padded(geometry: &Geometry) -> (usize, usize) {
     let conv = &geometry.conv;
@@ -82,11 +95,9 @@ unsafe impl<F: Element> ImagesForward<F> for ChannelLanes<'_, F> {
             (0, 0) => 0,
             _ => conv.in_channels * rows * columns,
         });
-        let positions = self
-            .geometry
-            .pooled()
-            .next_multiple_of(candle_simd::MAX_LANES);
-        let mut staged = Scratch::zeroed(4 * positions * candle_simd::MAX_LANES);
+        let positions = self.positions();
+        let mut staged = Scratch::zeroed(6 * positions * candle_simd::MAX_LANES);
+        let mut map = Scratch::dirty(8 * self.geometry.pool.output.1 * candle_simd::MAX_LANES);
         let images = images
             .chunks_exact(conv.input_len())
             .zip(y.chunks_exact_mut(conv.out_channels * self.geometry.pooled()))
@@ -105,6 +116,7 @@ unsafe impl<F: Element> ImagesForward<F> for ChannelLanes<'_, F> {
                 image,
                 y,
                 winners,
+                map: &mut map,
                 staged: &mut staged,
             });
         }
@@ -116,7 +128,9 @@ struct Image<'a, F: Element> {
     image: &'a [F],
     y: &'a mut [MaybeUninit<F>],
     winners: &'a mut [u8],
-    /// Room for results and winners of a channel block, by position and by channel.
+    /// Room for two rows of the map, of two vectors of channels.
+    map: &'a mut [F],
+    /// Room for results and winners by position, of two vectors of channels, and by channel, of one.
     staged: &'a mut [F],
 }
 
@@ -126,33 +140,158 @@ impl<F: Element> Kernel for Image<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let lanes = F::V::<S>::LANES;
-        let geometry = self.shared.geometry;
-        let (height, width) = geometry.pool.output;
-        let most = if S::ISA == Isa::Avx512 { 5 } else { 3 };
-        // Blocks of nearly equal width, since a narrow one has too few sums to hide the latency of a multiply-add.
-        let blocks = width.div_ceil(most);
-        for channel in (0..geometry.conv.out_channels).step_by(lanes) {
-            for i in 0..height {
-                for block in 0..blocks {
-                    let j = block * width / blocks;
-                    // SAFETY: the block covers pooled columns j to j + N of row i, which exist.
-                    unsafe {
-                        match (block + 1) * width / blocks - j {
-                            1 => self.block::<S, 1>(s, channel, i, j),
-                            2 => self.block::<S, 2>(s, channel, i, j),
-                            3 => self.block::<S, 3>(s, channel, i, j),
-                            4 => self.block::<S, 4>(s, channel, i, j),
-                            _ => self.block::<S, 5>(s, channel, i, j),
-                        }
-                    }
-                }
+        let outputs = self.shared.geometry.conv.out_channels;
+        let mut channel = 0;
+        while channel < outputs {
+            let vectors = if S::ISA != Isa::Avx512 && channel + lanes < outputs {
+                self.two_vectors(s, channel);
+                2
+            } else {
+                self.one_vector(s, channel);
+                1
+            };
+            for n in 0..vectors {
+                self.write_rows(s, channel + n * lanes, n);
             }
-            self.write_rows(s, channel);
+            channel += vectors * lanes;
         }
     }
 }
 
 impl<F: Element> Image<'_, F> {
+    /// Results and winners by position, of the vector of channels from `channel` on.
+    #[inline(always)]
+    fn one_vector<S: Simd>(&mut self, s: S, channel: usize) {
+        let (height, width) = self.shared.geometry.pool.output;
+        let most = if S::ISA == Isa::Avx512 { 5 } else { 3 };
+        // Blocks of nearly equal width, since a narrow one has too few sums to hide the latency of a multiply-add.
+        let blocks = width.div_ceil(most);
+        for i in 0..height {
+            for block in 0..blocks {
+                let j = block * width / blocks;
+                // SAFETY: the block covers pooled columns j to j + N of row i, which exist, and a vector starts at `channel`.
+                unsafe {
+                    match (block + 1) * width / blocks - j {
+                        1 => self.block::<S, 1>(s, channel, i, j),
+                        2 => self.block::<S, 2>(s, channel, i, j),
+                        3 => self.block::<S, 3>(s, channel, i, j),
+                        4 => self.block::<S, 4>(s, channel, i, j),
+                        _ => self.block::<S, 5>(s, channel, i, j),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Results and winners by position, of the two vectors of channels from `channel` on.
+    #[inline(always)]
+    fn two_vectors<S: Simd>(&mut self, s: S, channel: usize) {
+        let (height, width) = self.shared.geometry.pool.output;
+        let blocks = (2 * width).div_ceil(6);
+        for i in 0..height {
+            for row in 0..2 {
+                for block in 0..blocks {
+                    let j = block * 2 * width / blocks;
+                    // SAFETY: the block covers columns j to j + N of row 2 * i + row of the map, which exist, and two vectors
+                    // start at `channel`.
+                    unsafe {
+                        match (block + 1) * 2 * width / blocks - j {
+                            1 => self.row_block::<S, 1>(s, channel, (2 * i, row), j),
+                            2 => self.row_block::<S, 2>(s, channel, (2 * i, row), j),
+                            3 => self.row_block::<S, 3>(s, channel, (2 * i, row), j),
+                            4 => self.row_block::<S, 4>(s, channel, (2 * i, row), j),
+                            5 => self.row_block::<S, 5>(s, channel, (2 * i, row), j),
+                            _ => self.row_block::<S, 6>(s, channel, (2 * i, row), j),
+                        }
+                    }
+                }
+            }
+            self.pool_rows(s, i);
+        }
+    }
+
+    /// N columns from `j` on of map row `first + row`, for the two vectors of channels from `channel` on: to row `row` of the
+    /// two that wait to be pooled.
+    ///
+    /// # Safety
+    /// The columns and the row exist, and `channel` is a multiple of the lanes with more than one vector from it on.
+    #[inline(always)]
+    unsafe fn row_block<S: Simd, const N: usize>(
+        &mut self,
+        s: S,
+        channel: usize,
+        (first, row): (usize, usize),
+        j: usize,
+    ) {
+        let lanes = F::V::<S>::LANES;
+        let shared = self.shared;
+        let (_, columns) = padded(shared.geometry);
+        let to = (row * 2 * shared.geometry.pool.output.1 + j) * 2 * lanes;
+        let to = &mut self.map[to..][..N * 2 * lanes];
+        // SAFETY: map position (first + row, j + N - 1) exists, so every kernel element of it lies in the padded image.
+        // Weights and bias are filled up to whole vectors of channels, of which there are two.
+        unsafe {
+            let bias = shared.bias.as_ptr().add(channel);
+            let bias = [
+                F::V::<S>::load_ptr(s, bias),
+                F::V::<S>::load_ptr(s, bias.add(lanes)),
+            ];
+            let mut sums = [bias; N];
+            let image = self.image.as_ptr().add((first + row) * columns + j);
+            let mut weight = shared.weight.as_ptr().add(channel);
+            for &tap in &shared.taps {
+                let factors = [
+                    F::V::<S>::load_ptr(s, weight),
+                    F::V::<S>::load_ptr(s, weight.add(lanes)),
+                ];
+                let pixels = image.add(tap);
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    let pixel = F::V::<S>::splat(s, *pixels.add(n));
+                    for (sum, &factor) in sums.iter_mut().zip(&factors) {
+                        *sum = pixel.mul_add(factor, *sum);
+                    }
+                }
+                weight = weight.add(shared.channels);
+            }
+            for (sums, to) in sums.iter().zip(to.chunks_exact_mut(2 * lanes)) {
+                sums[0].store(to);
+                sums[1].store(&mut to[lanes..]);
+            }
+        }
+    }
+
+    /// Pools the two rows of the map that wait, into pooled row `i` of the results and winners by position.
+    #[inline(always)]
+    fn pool_rows<S: Simd>(&mut self, s: S, i: usize) {
+        let lanes = F::V::<S>::LANES;
+        let width = self.shared.geometry.pool.output.1;
+        let positions = self.shared.positions();
+        let zero = F::V::<S>::splat(s, F::ZERO);
+        let (upper, lower) = self.map[..8 * width * lanes].split_at(4 * width * lanes);
+        let windows = upper
+            .chunks_exact(4 * lanes)
+            .zip(lower.chunks_exact(4 * lanes));
+        for (j, (upper, lower)) in windows.enumerate() {
+            for n in 0..2 {
+                let element =
+                    |row: &[F], column: usize| F::V::<S>::load(s, &row[(2 * column + n) * lanes..]);
+                let window = [
+                    element(upper, 0),
+                    element(upper, 1),
+                    element(lower, 0),
+                    element(lower, 1),
+                ];
+                let (max, winner) = pool_four(s, window);
+                let staged = &mut self.staged[n * 2 * positions * lanes..][..2 * positions * lanes];
+                let (results, winners) = staged.split_at_mut(positions * lanes);
+                let at = (i * width + j) * lanes;
+                // `max` returns its argument where either is NaN, so NaN stays.
+                zero.max(max).store(&mut results[at..]);
+                winner.store(&mut winners[at..]);
+            }
+        }
+    }
+
     /// N pooled columns from `j` on of pooled row `i`, for the channels from `channel` on.
     ///
     /// # Safety
@@ -162,8 +301,7 @@ impl<F: Element> Image<'_, F> {
         let lanes = F::V::<S>::LANES;
         let shared = self.shared;
         let (_, columns) = padded(shared.geometry);
-        let pooled = shared.geometry.pooled();
-        let positions = pooled.next_multiple_of(candle_simd::MAX_LANES);
+        let positions = shared.positions();
         let zero = F::V::<S>::splat(s, F::ZERO);
         // SAFETY: map position (2 * i + 1, 2 * (j + N) - 1) exists, so every kernel element of it lies in the padded
         // image. Weights and bias are filled up to whole vectors of channels. Position i * width + j + n is below
@@ -260,14 +398,16 @@ impl<F: Element> Image<'_, F> {
         }
     }
 
-    /// Transposes what is staged for the channels from `channel` on and writes the rows of results and winners.
+    /// Transposes what is staged by position for vector `n` of the channels and writes the rows of results and winners, from
+    /// `channel` on.
     #[inline(always)]
-    fn write_rows<S: Simd>(&mut self, s: S, channel: usize) {
+    fn write_rows<S: Simd>(&mut self, s: S, channel: usize, n: usize) {
         let lanes = F::V::<S>::LANES;
         let geometry = self.shared.geometry;
         let pooled = geometry.pooled();
-        let positions = pooled.next_multiple_of(candle_simd::MAX_LANES);
-        let (by_position, by_channel) = self.staged.split_at_mut(2 * positions * lanes);
+        let positions = self.shared.positions();
+        let (by_position, by_channel) = self.staged.split_at_mut(4 * positions * lanes);
+        let by_position = &by_position[n * 2 * positions * lanes..][..2 * positions * lanes];
         let by_channel = &mut by_channel[..2 * positions * lanes];
         for at in (0..2 * positions).step_by(lanes) {
             let (kind, position) = (at / positions, at % positions);
@@ -285,15 +425,17 @@ impl<F: Element> Image<'_, F> {
         for n in 0..lanes.min(geometry.conv.out_channels - channel) {
             let first = (channel + n) * pooled;
             for j in (0..pooled).step_by(lanes) {
-                let count = lanes.min(pooled - j);
                 let result = F::V::<S>::load(s, &results[n * positions + j..]);
                 let winner = F::V::<S>::load(s, &winners[n * positions + j..]);
-                let y = &mut self.y[first + j..][..count];
+                let y = &mut self.y[first + j..];
                 let bytes = &mut self.winners[first + j..][..lanes];
-                // SAFETY: the slices hold `count` results, at most a vector, and a byte a lane; bytes past the channel's
-                // end are written again by the next channel or lie in the room behind the last.
+                // SAFETY: both slices hold what is written to them. What is past the channel's end is written again by the
+                // next channel, or lies in the room for bytes behind the last.
                 unsafe {
-                    result.store_partial_ptr(y.as_mut_ptr().cast(), count);
+                    match y.len() < lanes {
+                        true => result.store_partial_ptr(y.as_mut_ptr().cast(), y.len()),
+                        false => result.store_ptr(y.as_mut_ptr().cast()),
+                    }
                     winner.store_u8_ptr(bytes.as_mut_ptr());
                 }
             }

@@ -123,13 +123,12 @@ struct Piece {
     columns: usize,
 }
 
-/// Rows and columns of a piece: as many sums as leave room for a kernel row of pixels in 32 registers, or in 16. Pixels that
-/// need a mask are rare, and not worth the code.
+/// Rows and columns of a piece: as many sums as leave room for a kernel row of pixels in 32 registers. Pixels that need a mask
+/// are rare, and not worth the code; nor are 16 registers, with which only tests come here.
 fn most_of_a_piece(isa: Isa, masked: bool) -> (usize, usize) {
     match (isa, masked) {
-        (_, true) => (1, 1),
         (Isa::Avx512, false) => (5, 5),
-        _ => (2, 3),
+        _ => (1, 1),
     }
 }
 
@@ -313,7 +312,7 @@ impl<F: Element> Images<'_, F> {
                         4 1  4 2  4 3  4 4  4 5  5 1  5 2  5 3  5 4  5 5
                     );
                 } else {
-                    sizes!(1 1  1 2  1 3  2 1  2 2  2 3);
+                    self.piece::<S, 1, 1, false>(s, piece, sums);
                 }
             }
         }

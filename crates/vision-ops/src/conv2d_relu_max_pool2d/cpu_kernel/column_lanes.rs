@@ -2,8 +2,8 @@
 //!
 //! Even and odd columns of the padded image are split, so that the columns `2 * X + k` for neighbouring X are neighbours.
 //! Then the four elements of a window are four sums in registers, for up to six output channels at once (24 of 32
-//! registers): each kernel element loads four vectors and multiplies them with six broadcast weights. Pooling, relu and the
-//! winners are computed before anything is written. Sums start from the bias and run in the order (channel, row, column)
+//! registers): each kernel element loads four vectors and multiplies them with six broadcast weights. With 16 registers it is
+//! the two elements of a window's row. Pooling, relu and the winners are computed before anything is written. Sums start from the bias and run in the order (channel, row, column)
 //! of the kernel, as those of `conv2d`, so that both find the same equal maxima.
 
 use std::mem::MaybeUninit;
@@ -173,11 +173,10 @@ impl<F: Element> Kernel for Images<'_, F> {
                 // SAFETY: the channels from `channel` on, as many as the parameter says, exist; the planes have the
                 // length that the taps were made for.
                 unsafe {
-                    channel += match (S::ISA == Isa::Avx512, left) {
-                        (true, 6..) => image.channels::<S, 6>(s, channel),
-                        (true, 4..) => image.channels::<S, 4>(s, channel),
-                        (false, 3..) => image.channels::<S, 3>(s, channel),
-                        (_, 2..) => image.channels::<S, 2>(s, channel),
+                    channel += match left {
+                        6.. => image.channels::<S, 6>(s, channel),
+                        4.. => image.channels::<S, 4>(s, channel),
+                        2.. => image.channels::<S, 2>(s, channel),
                         _ => image.channels::<S, 1>(s, channel),
                     };
                 }
@@ -205,48 +204,33 @@ impl<F: Element> Image<'_, F> {
         let lanes = F::V::<S>::LANES;
         let shared = self.shared;
         let (height, width) = shared.geometry.pool.output;
-        let outputs = shared.geometry.conv.out_channels;
-        let zero = F::V::<S>::splat(s, F::ZERO);
         let pooled = height * width;
-        debug_assert!(channel + N <= outputs);
+        debug_assert!(channel + N <= shared.geometry.conv.out_channels);
         for i in 0..height {
             if channel == 0 {
                 prefetch_share(self.next, i, height);
             }
             for j in (0..width).step_by(lanes) {
                 let count = lanes.min(width - j);
-                let mut sums = [[zero; 4]; N];
-                for (n, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: there is a bias for every output channel.
-                    *sums =
-                        [F::V::<S>::splat(s, unsafe { *shared.bias.get_unchecked(channel + n) });
-                            4];
-                }
                 // SAFETY: window row i reads image rows 2 * i and 2 * i + 1 below the kernel row, which the padded image
-                // has; vectors reach less than SLACK past the last. The weights hold `outputs` numbers a tap. The result
-                // and the winners of channel + n start at (channel + n) * pooled; whole vectors are written where they
-                // stay inside the channel (what they spoil of later rows is written afterwards), bytes also where they
-                // reach into the room behind the last winner.
+                // has; vectors reach less than SLACK past the last. The result and the winners of channel + n start at
+                // (channel + n) * pooled; whole vectors are written where they stay inside the channel (what they spoil of
+                // later rows is written afterwards), bytes also where they reach into the room behind the last winner.
                 unsafe {
                     let row = 2 * shared.half;
                     let planes = self.planes.as_ptr().add(2 * i * row + j);
-                    let mut weight = shared.weight.as_ptr().add(channel);
-                    for &(left, right) in &shared.taps {
-                        let corner = planes.add(left);
-                        let beside = planes.add(right);
-                        let window = [
-                            F::V::<S>::load_ptr(s, corner),
-                            F::V::<S>::load_ptr(s, beside),
-                            F::V::<S>::load_ptr(s, corner.add(row)),
-                            F::V::<S>::load_ptr(s, beside.add(row)),
-                        ];
-                        for (n, sums) in sums.iter_mut().enumerate() {
-                            let factor = F::V::<S>::splat(s, *weight.add(n));
-                            for (sum, &x) in sums.iter_mut().zip(&window) {
-                                *sum = factor.mul_add(x, *sum);
-                            }
+                    let mut sums = [[F::V::<S>::splat(s, F::ZERO); 4]; N];
+                    if S::ISA == Isa::Avx512 {
+                        let windows = self.sums::<S, N, 2>(s, channel, planes);
+                        for (sums, [[a, b], [c, d]]) in sums.iter_mut().zip(windows) {
+                            *sums = [a, b, c, d];
                         }
-                        weight = weight.add(outputs);
+                    } else {
+                        let upper = self.sums::<S, N, 1>(s, channel, planes);
+                        let lower = self.sums::<S, N, 1>(s, channel, planes.add(row));
+                        for ((sums, [[a, b]]), [[c, d]]) in sums.iter_mut().zip(upper).zip(lower) {
+                            *sums = [a, b, c, d];
+                        }
                     }
                     // Written out: a loop that the compiler leaves as one would send all sums through memory.
                     macro_rules! write {
@@ -262,6 +246,50 @@ impl<F: Element> Image<'_, F> {
             }
         }
         N
+    }
+
+    /// For N output channels from `channel` on the sums of R rows of windows whose first pixel is at `planes`: left and right
+    /// element of each.
+    ///
+    /// # Safety
+    /// The channels exist, and the pixels that all kernel elements see of the windows lie in the planes.
+    #[inline(always)]
+    unsafe fn sums<S: Simd, const N: usize, const R: usize>(
+        &self,
+        s: S,
+        channel: usize,
+        planes: *const F,
+    ) -> [[[F::V<S>; 2]; R]; N] {
+        let shared = self.shared;
+        let (row, outputs) = (2 * shared.half, shared.geometry.conv.out_channels);
+        let mut sums = [[[F::V::<S>::splat(s, F::ZERO); 2]; R]; N];
+        // SAFETY: there is a bias for every output channel, the weights hold `outputs` numbers a kernel element, and the
+        // caller vouches for the pixels.
+        unsafe {
+            for (n, sums) in sums.iter_mut().enumerate() {
+                *sums = [[F::V::<S>::splat(s, *shared.bias.get_unchecked(channel + n)); 2]; R];
+            }
+            let mut weight = shared.weight.as_ptr().add(channel);
+            for &(left, right) in &shared.taps {
+                let (left, right) = (planes.add(left), planes.add(right));
+                let window: [[F::V<S>; 2]; R] = std::array::from_fn(|r| {
+                    [
+                        F::V::<S>::load_ptr(s, left.add(r * row)),
+                        F::V::<S>::load_ptr(s, right.add(r * row)),
+                    ]
+                });
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    let factor = F::V::<S>::splat(s, *weight.add(n));
+                    for (sums, window) in sums.iter_mut().zip(&window) {
+                        for (sum, &x) in sums.iter_mut().zip(window) {
+                            *sum = factor.mul_add(x, *sum);
+                        }
+                    }
+                }
+                weight = weight.add(outputs);
+            }
+        }
+        sums
     }
 
     /// Pools the sums of `count` windows and writes results and winners at `at` of the channel that starts at `first`.

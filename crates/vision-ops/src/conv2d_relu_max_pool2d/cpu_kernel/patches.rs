@@ -74,7 +74,7 @@ impl Patches {
         let groups = |rows: usize| kernel.0.div_ceil(rows);
         let most = if apart { 1 } else { MOST_ROWS.min(kernel.0) };
         let interleaved = (1..=most)
-            .min_by_key(|&rows| groups(rows) * vectors_a_run(rows))
+            .min_by_key(|&rows| groups(rows) * vectors_a_run(rows) + usize::from(rows > 1))
             .unwrap_or(1);
         let columns = conv.input.1 + 2 * padding.1;
         let map = (2 * geometry.pool.output.0, 2 * geometry.pool.output.1);
