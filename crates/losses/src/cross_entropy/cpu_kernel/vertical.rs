@@ -1,7 +1,8 @@
 //! The plain loss over rows of few classes, or of classes that are not adjacent: the lanes hold rows.
 //!
 //! A block of as many rows as there are lanes is brought into a table of classes x lanes, which stays in cache, so the
-//! passes need no reduction across lanes and even the logarithm serves a row in each lane.
+//! passes need no reduction across lanes and even the logarithm serves a row in each lane. Packed rows are turned into the
+//! table, and back, in registers.
 
 use std::ops::Range;
 
@@ -9,6 +10,31 @@ use candle_simd::{Element, Float, MAX_LANES, Simd, Vector};
 
 use super::layout::{Sink, Source};
 use super::{BLOCK, IGNORED, PerRow, Run, Totals};
+
+/// What a chunk's blocks share.
+struct Buffers<F> {
+    /// Classes x lanes, in whole blocks of lanes x lanes.
+    table: Vec<F>,
+    /// Packed rows as many as there are lanes, and room for a vector behind them.
+    flat: Vec<F>,
+    /// Lanes x lanes.
+    block: Vec<F>,
+}
+
+impl<F: Float> Buffers<F> {
+    fn new(classes: usize, lanes: usize) -> Self {
+        Self {
+            table: vec![F::ZERO; classes.next_multiple_of(lanes) * lanes],
+            flat: vec![F::ZERO; (classes + 1) * lanes],
+            block: vec![F::ZERO; lanes * lanes],
+        }
+    }
+}
+
+/// Whether blocks of lanes x lanes are turned in registers: not where most of one would be none of the classes.
+fn turns(classes: usize, lanes: usize) -> bool {
+    2 * classes >= lanes
+}
 
 type V<E, S> = <<E as Element>::Compute as Float>::V<S>;
 
@@ -18,9 +44,7 @@ type Lanes<F> = [F; MAX_LANES];
 #[inline(always)]
 pub(super) fn chunk<E: Element, S: Simd>(s: S, run: &Run<'_, E>, rows: Range<usize>) -> Totals {
     let lanes = V::<E, S>::LANES;
-    let cells = run.recipe.classes * lanes;
-    let mut table = vec![E::Compute::ZERO; cells];
-    let mut flat = vec![E::Compute::ZERO; cells];
+    let mut buffers = Buffers::new(run.recipe.classes, lanes);
     let mut losses = [0.0; MAX_LANES];
     let mut correct = 0;
     let mut targets = [0; BLOCK];
@@ -30,7 +54,7 @@ pub(super) fn chunk<E: Element, S: Simd>(s: S, run: &Run<'_, E>, rows: Range<usi
         for first in block.clone().step_by(lanes) {
             let part = first..block.end.min(first + lanes);
             let targets = &targets[first - start..part.end - start];
-            correct += one_block::<E, S>(s, run, part, targets, &mut table, &mut flat, &mut losses);
+            correct += one_block::<E, S>(s, run, part, targets, &mut buffers, &mut losses);
         }
     }
     Totals {
@@ -54,15 +78,17 @@ fn gather<E: Element, S: Simd>(
     s: S,
     source: &Source<'_, E>,
     rows: &Range<usize>,
-    table: &mut [E::Compute],
-    flat: &mut [E::Compute],
+    buffers: &mut Buffers<E::Compute>,
 ) {
+    let classes = source.matrix.classes;
+    let Buffers { table, flat, .. } = buffers;
+    let table = &mut table[..];
     let stride = source.matrix.class_stride;
     let lanes = V::<E, S>::LANES;
     let n = rows.len();
     if adjacent(rows, |row| source.matrix.rows.offset(row)) {
         let first = source.row(rows.start);
-        for (c, cells) in table.chunks_exact_mut(lanes).enumerate() {
+        for (c, cells) in table.chunks_exact_mut(lanes).take(classes).enumerate() {
             // SAFETY: the n rows are adjacent, so their class c lies in n adjacent elements.
             let x = unsafe {
                 let p = first.add(c * stride);
@@ -76,7 +102,7 @@ fn gather<E: Element, S: Simd>(
         }
     } else if source.matrix.is_packed() {
         let first = source.row(rows.start);
-        let cells = n * source.matrix.classes;
+        let cells = n * classes;
         for (i, out) in flat
             .chunks_mut(lanes)
             .enumerate()
@@ -94,7 +120,19 @@ fn gather<E: Element, S: Simd>(
             };
             x.store(out);
         }
-        for (lane, row) in flat.chunks_exact(source.matrix.classes).take(n).enumerate() {
+        if turns(classes, lanes) {
+            assert!(flat.len() >= (classes + 1) * lanes);
+            for (c, block) in table.chunks_exact_mut(lanes * lanes).enumerate() {
+                // SAFETY: `flat` holds as many rows as lanes and a vector behind them, so that there is a vector from class
+                // c * lanes of each on; the block has room for as many.
+                unsafe {
+                    let from = flat.as_ptr().add(c * lanes);
+                    V::<E, S>::transpose_ptr(s, from, classes, block.as_mut_ptr(), lanes);
+                }
+            }
+            return;
+        }
+        for (lane, row) in flat.chunks_exact(classes).take(n).enumerate() {
             for (cells, &x) in table.chunks_exact_mut(lanes).zip(row) {
                 cells[lane] = x;
             }
@@ -102,7 +140,7 @@ fn gather<E: Element, S: Simd>(
     } else {
         for (lane, row) in rows.clone().enumerate() {
             let first = source.row(row);
-            for (c, cells) in table.chunks_exact_mut(lanes).enumerate() {
+            for (c, cells) in table.chunks_exact_mut(lanes).take(classes).enumerate() {
                 // SAFETY: class c of the row lies at c strides from its first.
                 cells[lane] = unsafe { *first.add(c * stride) }.widen();
             }
@@ -116,15 +154,17 @@ fn scatter<E: Element, S: Simd>(
     s: S,
     sink: &Sink<'_, E>,
     rows: &Range<usize>,
-    table: &[E::Compute],
-    flat: &mut [E::Compute],
+    buffers: &mut Buffers<E::Compute>,
 ) {
+    let classes = sink.matrix.classes;
+    let Buffers { table, flat, block } = buffers;
+    let table = &table[..];
     let stride = sink.matrix.class_stride;
     let lanes = V::<E, S>::LANES;
     let n = rows.len();
     if adjacent(rows, |row| sink.matrix.rows.offset(row)) {
         let first = sink.row(rows.start);
-        for (c, cells) in table.chunks_exact(lanes).enumerate() {
+        for (c, cells) in table.chunks_exact(lanes).take(classes).enumerate() {
             let x = V::<E, S>::load(s, cells);
             // SAFETY: the n rows are adjacent, so their class c lies in n adjacent elements, which no other chunk
             // writes.
@@ -138,17 +178,28 @@ fn scatter<E: Element, S: Simd>(
             }
         }
     } else if sink.matrix.is_packed() {
-        for (lane, row) in flat
-            .chunks_exact_mut(sink.matrix.classes)
-            .take(n)
-            .enumerate()
-        {
-            for (cells, x) in table.chunks_exact(lanes).zip(row) {
-                *x = cells[lane];
+        if turns(classes, lanes) {
+            assert!(block.len() >= lanes * lanes);
+            // What is none of the last classes reaches into the next row, whose own are written after it.
+            for (c, cells) in table.chunks_exact(lanes * lanes).enumerate().rev() {
+                // SAFETY: both are blocks of lanes x lanes, and do not overlap.
+                unsafe {
+                    let to = block.as_mut_ptr();
+                    V::<E, S>::transpose_ptr(s, cells.as_ptr(), lanes, to, lanes);
+                }
+                for (lane, row) in block.chunks_exact(lanes).take(n).enumerate() {
+                    V::<E, S>::load(s, row).store(&mut flat[lane * classes + c * lanes..]);
+                }
+            }
+        } else {
+            for (lane, row) in flat.chunks_exact_mut(classes).take(n).enumerate() {
+                for (cells, x) in table.chunks_exact(lanes).zip(row) {
+                    *x = cells[lane];
+                }
             }
         }
         let first = sink.row(rows.start);
-        let cells = n * sink.matrix.classes;
+        let cells = n * classes;
         for (i, data) in flat.chunks(lanes).enumerate().take(cells.div_ceil(lanes)) {
             let done = i * lanes;
             let x = V::<E, S>::load(s, data);
@@ -166,7 +217,7 @@ fn scatter<E: Element, S: Simd>(
     } else {
         for (lane, row) in rows.clone().enumerate() {
             let first = sink.row(row);
-            for (c, cells) in table.chunks_exact(lanes).enumerate() {
+            for (c, cells) in table.chunks_exact(lanes).take(classes).enumerate() {
                 // SAFETY: class c of the row lies at c strides from its first, and no other chunk writes the row.
                 unsafe { *first.add(c * stride) = E::narrow(cells[lane]) };
             }
@@ -190,15 +241,15 @@ fn one_block<E: Element, S: Simd>(
     run: &Run<'_, E>,
     rows: Range<usize>,
     targets: &[i64],
-    table: &mut [E::Compute],
-    flat: &mut [E::Compute],
+    buffers: &mut Buffers<E::Compute>,
     losses: &mut [f64; MAX_LANES],
 ) -> usize {
     let recipe = &run.recipe;
     let lanes = V::<E, S>::LANES;
     let zero = V::<E, S>::splat(s, E::Compute::ZERO);
     let one = V::<E, S>::splat(s, E::Compute::ONE);
-    gather::<E, S>(s, &run.logits, &rows, table, flat);
+    gather::<E, S>(s, &run.logits, &rows, buffers);
+    let table = &mut buffers.table[..recipe.classes * lanes];
 
     // max x, leaving out NaN: the sum finds it.
     let mut max = V::<E, S>::splat(s, E::Compute::NEG_INFINITY);
@@ -293,6 +344,6 @@ fn one_block<E: Element, S: Simd>(
             *cell = *cell - at_target[lane];
         }
     }
-    scatter::<E, S>(s, sink, &rows, table, flat);
+    scatter::<E, S>(s, sink, &rows, buffers);
     correct
 }
