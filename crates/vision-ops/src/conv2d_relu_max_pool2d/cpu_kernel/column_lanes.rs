@@ -2,9 +2,10 @@
 //!
 //! Even and odd columns of the padded image are split, so that the columns `2 * X + k` for neighbouring X are neighbours.
 //! Then the four elements of a window are four sums in registers, for up to six output channels at once (24 of 32
-//! registers): each kernel element loads four vectors and multiplies them with six broadcast weights. With 16 registers it is
-//! the two elements of a window's row. Pooling, relu and the winners are computed before anything is written. Sums start from the bias and run in the order (channel, row, column)
-//! of the kernel, as those of `conv2d`, so that both find the same equal maxima.
+//! registers): each kernel element loads four vectors and multiplies them with six broadcast weights. With 16 registers
+//! the sums are those of a window's upper row, then of its lower one. Pooling, relu and the winners are computed before
+//! anything is written. Sums start from the bias and run in the order (channel, row, column) of the kernel, as those of
+//! `conv2d`, so that both find the same equal maxima.
 
 use std::mem::MaybeUninit;
 
