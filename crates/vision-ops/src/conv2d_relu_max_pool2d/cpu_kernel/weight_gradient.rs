@@ -33,7 +33,7 @@ pub(super) fn add_weight_gradients<F: Float>(
             (4, 1) => isa.dispatch(Of::<_, 4, 1, 2>(sweep)),
             (5, 1) => isa.dispatch(Of::<_, 5, 1, 2>(sweep)),
             (1, 2) => isa.dispatch(Of::<_, 1, 2, 4>(sweep)),
-            (2, 2) => isa.dispatch(Of::<_, 2, 2, 3>(sweep)),
+            (2, 2) => isa.dispatch(Of::<_, 2, 2, 2>(sweep)),
             (3, 2) => isa.dispatch(Of::<_, 3, 2, 2>(sweep)),
             (4, 2) => isa.dispatch(Of::<_, 4, 2, 1>(sweep)),
             (5, 2) => isa.dispatch(Of::<_, 5, 2, 1>(sweep)),
