@@ -9,7 +9,7 @@
 // The numbers of one step; `Rounded` in `mod.rs` is the same in Rust.
 template <class T>
 struct Coefficients {
-  T one_minus_beta1, beta2, one_minus_beta2, sqrt_bias_correction2, eps, minus_step_size;
+  T one_minus_beta1, beta2, one_minus_beta2, sqrt_bias_correction2, eps, minus_step_size, smallest_moment;
 };
 
 // What a thread moves at once.
@@ -25,10 +25,16 @@ static __device__ __forceinline__ double rounded_sum(double a, double b) { retur
 static __device__ __forceinline__ float root(float x) { return sqrtf(x); }
 static __device__ __forceinline__ double root(double x) { return sqrt(x); }
 
+// NaN is kept.
+template <class T>
+static __device__ __forceinline__ T kept(const T moment, const Coefficients<T>& c) {
+  return moment < c.smallest_moment && moment > -c.smallest_moment ? T(0) : moment;
+}
+
 template <class T>
 static __device__ __forceinline__ void update(T& weight, const T gradient, T& first, T& second, const Coefficients<T>& c) {
-  first = rounded_sum(first, c.one_minus_beta1 * (gradient - first));
-  second = rounded_sum(second * c.beta2, c.one_minus_beta2 * gradient * gradient);
+  first = kept(rounded_sum(first, c.one_minus_beta1 * (gradient - first)), c);
+  second = kept(rounded_sum(second * c.beta2, c.one_minus_beta2 * gradient * gradient), c);
   const T denominator = root(second) / c.sqrt_bias_correction2 + c.eps;
   weight += c.minus_step_size * first / denominator;
 }

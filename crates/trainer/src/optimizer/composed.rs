@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 
-use super::{Coefficients, Moments, Parameters, Update};
+use super::{Coefficients, Moments, Parameters, Update, smallest_moment};
 
 /// The moments of each parameter where it lies.
 pub(super) struct TensorMoments(Vec<(Tensor, Tensor)>);
@@ -36,8 +36,8 @@ impl Moments for TensorMoments {
             let var = update.var;
             // Detached: otherwise each step's moments would keep the graph of all steps before it.
             let (grad, w) = (update.sum()?.detach(), var.as_detached_tensor());
-            *m = (&*m + ((&grad - &*m)? * c.one_minus_beta1)?)?;
-            *v = ((&*v * c.beta2)? + ((&grad * c.one_minus_beta2)? * &grad)?)?;
+            *m = kept(&(&*m + ((&grad - &*m)? * c.one_minus_beta1)?)?)?;
+            *v = kept(&((&*v * c.beta2)? + ((&grad * c.one_minus_beta2)? * &grad)?)?)?;
             // A division by a plain number would become a multiplication by its reciprocal, which rounds differently.
             let divisor =
                 Tensor::new(c.sqrt_bias_correction2, var.device())?.to_dtype(var.dtype())?;
@@ -46,4 +46,10 @@ impl Moments for TensorMoments {
         }
         Ok(())
     }
+}
+
+/// The moments, those nearer to 0 than [`smallest_moment`] replaced by 0.
+fn kept(moments: &Tensor) -> Result<Tensor> {
+    let vanished = moments.abs()?.lt(smallest_moment(moments.dtype()))?;
+    vanished.where_cond(&moments.zeros_like()?, moments)
 }

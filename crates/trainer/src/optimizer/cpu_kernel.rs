@@ -14,12 +14,14 @@ use rayon::prelude::*;
 
 use super::{Coefficients, Moments, Parameters, Rounded, Update, spans};
 
-/// Elements a thread takes at a time: large enough to pay for handing it over.
-const CHUNK: usize = 12 * 1024;
+/// Elements of a thread's share, at least: fewer would not pay for handing them over.
+const LEAST: usize = 4 * 1024;
 
 /// A float type that the kernel computes in.
 pub(super) trait Real: Float + WithDType {
     fn sqrt(self) -> Self;
+
+    fn abs(self) -> Self;
 
     /// The values of a storage of this type.
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
@@ -31,6 +33,11 @@ macro_rules! real {
             #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()
+            }
+
+            #[inline(always)]
+            fn abs(self) -> Self {
+                self.abs()
             }
 
             fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
@@ -95,26 +102,22 @@ impl<T: Real> Moments for FlatMoments<T> {
             .collect()
     }
 
-    /// The parameters side by side, and the chunks of each: most of the work is in one of them.
+    /// One parameter after the other, each cut into a share for every thread: a thread then meets the same weights and moments
+    /// in each step, in its own cache.
     fn update(&mut self, updates: &[Update<'_>], coefficients: Coefficients) -> Result<()> {
         let (mut first, mut second) = (&mut self.first[..], &mut self.second[..]);
-        let mut parameters = Vec::with_capacity(updates.len());
         for (update, range) in updates.iter().zip(&self.ranges) {
             let (m, v);
             (m, first) = first.split_at_mut(range.len());
             (v, second) = second.split_at_mut(range.len());
-            parameters.push((update, (m, v)));
+            let op = AdamUpdate {
+                moments: Mutex::new((m, v)),
+                rest: &update.rest,
+                coefficients,
+            };
+            update.var.inplace_op2(&update.gradient, &op)?;
         }
-        parameters
-            .into_par_iter()
-            .try_for_each(|(update, moments)| {
-                let op = AdamUpdate {
-                    moments: Mutex::new(moments),
-                    rest: &update.rest,
-                    coefficients,
-                };
-                update.var.inplace_op2(&update.gradient, &op)
-            })
+        Ok(())
     }
 }
 
@@ -169,19 +172,21 @@ impl<T: Real> InplaceOp2 for AdamUpdate<'_, T> {
         }
         let isa = Isa::active();
         let coefficients = Rounded::new(self.coefficients);
+        let share = weights.len().div_ceil(rayon::current_num_threads());
+        let share = share.max(LEAST);
         weights
-            .par_chunks_mut(CHUNK)
+            .par_chunks_mut(share)
             .zip(
                 first
-                    .par_chunks_mut(CHUNK)
-                    .zip(second.par_chunks_mut(CHUNK)),
+                    .par_chunks_mut(share)
+                    .zip(second.par_chunks_mut(share)),
             )
             .enumerate()
-            .for_each(|(chunk, (weights, (first, second)))| {
+            .for_each(|(n, (weights, (first, second)))| {
                 isa.dispatch(UpdateKernel {
                     weights,
                     grads: &grads,
-                    offset: chunk * CHUNK,
+                    offset: n * share,
                     first,
                     second,
                     coefficients,
@@ -212,6 +217,14 @@ impl<T: Real> Kernel for UpdateKernel<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let c = self.coefficients;
+        let kept = |moment: T| {
+            // NaN is kept.
+            if Real::abs(moment) < c.smallest_moment {
+                <T as Float>::ZERO
+            } else {
+                moment
+            }
+        };
         let mut sums = [<T as Float>::ZERO; BLOCK];
         let blocks = self
             .weights
@@ -232,8 +245,8 @@ impl<T: Real> Kernel for UpdateKernel<'_, T> {
             }
             let moments = first.iter_mut().zip(second);
             for ((w, &g), (m, v)) in weights.iter_mut().zip(&*sums).zip(moments) {
-                *m = *m + c.one_minus_beta1 * (g - *m);
-                *v = *v * c.beta2 + c.one_minus_beta2 * g * g;
+                *m = kept(*m + c.one_minus_beta1 * (g - *m));
+                *v = kept(*v * c.beta2 + c.one_minus_beta2 * g * g);
                 let denominator = Real::sqrt(*v) / c.sqrt_bias_correction2 + c.eps;
                 *w += c.minus_step_size * *m / denominator;
             }

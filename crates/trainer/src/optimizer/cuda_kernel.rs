@@ -41,7 +41,7 @@ impl CudaReal for f64 {
     const KERNEL: &'static str = "adam_f64";
 }
 
-// SAFETY: six numbers of one type in C's order, as `Coefficients` of `adam.cu` has them.
+// SAFETY: seven numbers of one type in C's order, as `Coefficients` of `adam.cu` has them.
 unsafe impl<T: CudaReal> DeviceRepr for Rounded<T> {}
 
 /// The moments of all parameters on a device, each parameter's from the next vector on.

@@ -162,3 +162,39 @@ fn a_foreign_state_and_a_missing_gradient_are_errors() -> TrainerResult<()> {
     assert!(error.message().contains("made for"), "{}", error.message());
     Ok(())
 }
+
+#[test]
+fn moments_without_gradients_decay_to_zero_and_stay_out_of_the_subnormal_numbers()
+-> TrainerResult<()> {
+    let options = AdamOptions {
+        beta2: 0.9,
+        ..AdamOptions::default()
+    };
+    for (dtype, steps) in [(DType::F32, 900), (DType::F64, 7_000)] {
+        let var = || Var::from_tensor(&Tensor::new(&[0.5f64, -2.0, 3.0], &CPU)?.to_dtype(dtype)?);
+        let (fused, composed) = ([("dead", var()?)], [("dead", var()?)]);
+        let mut adams = [
+            Adam::new(options, &fused)?,
+            Adam::composed(options, &composed)?,
+        ];
+        for (adam, parameters) in adams.iter_mut().zip([&fused, &composed]) {
+            let gradients = |scale: f64| {
+                loss(parameters)?
+                    .mul(&Tensor::new(scale, &CPU)?.to_dtype(dtype)?)?
+                    .backward()
+            };
+            adam.step(parameters, &gradients(1.0)?)?;
+            let none = gradients(0.0)?;
+            for _ in 0..steps {
+                adam.step(parameters, &none)?;
+            }
+            for (m, v) in adam.state(parameters)?.moments {
+                for moment in [m, v] {
+                    assert_eq!(moment.to_dtype(DType::F64)?.to_vec1::<f64>()?, [0.0; 3]);
+                }
+            }
+        }
+        assert_eq!(values(&fused)?, values(&composed)?);
+    }
+    Ok(())
+}

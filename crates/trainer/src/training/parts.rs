@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor};
 use lenet5::LeNet5;
-use rayon::prelude::*;
 
 use crate::config::LossKind;
+use crate::threads;
 
 /// Samples of a part, at least: fewer would not pay for turning the weights into the form that the kernels read.
 const SAMPLES: usize = 64;
@@ -29,6 +29,16 @@ pub(super) fn part_size(samples: usize, device: &Device) -> usize {
     }
 }
 
+/// Threads that a step on a batch of `samples` keeps busy: one for each part, and on the CPU a second even where there is one part,
+/// since its ops then share their work.
+pub fn threads(samples: usize, device: &Device) -> usize {
+    if device.is_cpu() {
+        samples.div_ceil(part_size(samples, device)).max(2)
+    } else {
+        1
+    }
+}
+
 /// `f` of every item, in their order: side by side on the CPU. Elsewhere all on this thread, since Candle gives each thread a
 /// stream of its own on a GPU, and nothing orders that of the gradients before the optimizer's.
 pub(super) fn side_by_side<T: Send, R: Send>(
@@ -37,7 +47,7 @@ pub(super) fn side_by_side<T: Send, R: Send>(
     f: impl Fn(T) -> Result<R> + Sync + Send,
 ) -> Result<Vec<R>> {
     if device.is_cpu() {
-        items.into_par_iter().map(f).collect()
+        threads::side_by_side(items, f).into_iter().collect()
     } else {
         items.into_iter().map(f).collect()
     }
@@ -75,7 +85,8 @@ impl Part {
             loss.affine(share, 0.0)?.backward()?
         };
         Ok(Self {
-            loss,
+            // Without its graph, whose tensors are then freed here and not where every thread waits for it.
+            loss: loss.detach(),
             samples,
             grads,
             times: [made, forward - made, start.elapsed() - forward],
@@ -106,11 +117,7 @@ pub fn gradients(
             Ok((images.narrow(0, start, len)?, labels.narrow(0, start, len)?))
         })
     })?;
-    let share = |part: &Part| {
-        part.loss
-            .detach()
-            .affine(part.samples as f64 / samples as f64, 0.0)
-    };
+    let share = |part: &Part| part.loss.affine(part.samples as f64 / samples as f64, 0.0);
     let Some((first, rest)) = parts.split_first() else {
         candle_core::bail!("gradients: expected a batch of at least one sample, got none");
     };
