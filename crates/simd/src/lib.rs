@@ -57,7 +57,7 @@ mod x86;
 
 pub use element::Element;
 pub use isa::{Isa, Kernel, with_isa};
-pub use vector::{Float, MAX_LANES, Simd, Vector};
+pub use vector::{Float, LaneNumbers, MAX_LANES, Simd, Vector};
 
 #[cfg(test)]
 mod tests;

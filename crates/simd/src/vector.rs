@@ -11,6 +11,11 @@ use half::{bf16, f16};
 /// The most lanes that any [`Vector`] has.
 pub const MAX_LANES: usize = 16;
 
+/// A number for each lane, for [`Vector::pick`]; on a cache line, so that it is loaded at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct LaneNumbers(pub [u32; MAX_LANES]);
+
 /// Proof that the machine has an instruction set, and the vector types that go with it.
 ///
 /// Tokens come from [`crate::Isa::dispatch`] only.
@@ -366,6 +371,18 @@ pub trait Vector:
             odd[lane] = half[2 * lane % Self::LANES + 1];
         }
         (Self::load(s, &even), Self::load(s, &odd))
+    }
+
+    /// Lane i is lane `from[i]` of `self` followed by `next`. `from` holds [`Self::LANES`] numbers below twice as many.
+    #[inline(always)]
+    fn pick(self, next: Self, from: &LaneNumbers) -> Self {
+        let (s, halves) = (self.token(), [self.to_array(), next.to_array()]);
+        let mut picked = [Self::Elem::ZERO; MAX_LANES];
+        for (lane, &from) in picked[..Self::LANES].iter_mut().zip(&from.0) {
+            let from = from as usize % (2 * Self::LANES);
+            *lane = halves[from / Self::LANES][from % Self::LANES];
+        }
+        Self::load(s, &picked)
     }
 
     /// The sum of the lanes, as a tree: lane i and lane i + LANES/2 first, halving until one is left.

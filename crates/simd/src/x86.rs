@@ -9,13 +9,13 @@ use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 use half::{bf16, f16};
 
 use crate::math;
-use crate::vector::{Simd, Vector};
+use crate::vector::{LaneNumbers, Simd, Vector};
 
 /// Runs intrinsics of the instruction set whose token or vector is at hand.
 macro_rules! x86 {
     ($e:expr) => {{
         // SAFETY: the token or the vector in scope proves that the machine has the instructions; where a pointer is
-        // used, the caller of the unsafe method vouches for it.
+        // used, the caller of the unsafe method vouches for it, or it is that of 16 `LaneNumbers`.
         unsafe { $e }
     }};
 }
@@ -395,6 +395,13 @@ avx512_vector! {
             })
         }
         #[inline(always)]
+        fn pick(self, next: Self, from: &LaneNumbers) -> Self {
+            x86!({
+                let from = _mm512_loadu_si512(from.0.as_ptr().cast());
+                Self(_mm512_permutex2var_ps(self.0, from, next.0))
+            })
+        }
+        #[inline(always)]
         fn exp_nonpositive_for_half(self) -> Self {
             exp2_floored(self, &math::EXP2_FLOORED_FOR_HALF)
         }
@@ -445,6 +452,13 @@ avx512_vector! {
                     Self(_mm512_permutex2var_pd(self.0, even, next.0)),
                     Self(_mm512_permutex2var_pd(self.0, odd, next.0)),
                 )
+            })
+        }
+        #[inline(always)]
+        fn pick(self, next: Self, from: &LaneNumbers) -> Self {
+            x86!({
+                let from = _mm512_cvtepu32_epi64(_mm256_loadu_si256(from.0.as_ptr().cast()));
+                Self(_mm512_permutex2var_pd(self.0, from, next.0))
             })
         }
     }

@@ -1,6 +1,6 @@
 //! Claims about moves between lanes, bytes and memory.
 
-use crate::{Float, Isa, Kernel, Simd, Vector};
+use crate::{Float, Isa, Kernel, LaneNumbers, Simd, Vector};
 
 /// Runs a check on every instruction set for both float types.
 fn everywhere(check: impl Check) {
@@ -131,4 +131,27 @@ fn unzipping_parts_even_from_odd_lanes() {
         }
     }
     everywhere(Unzip);
+}
+
+#[test]
+fn picking_takes_any_lanes_of_two_vectors() {
+    struct Pick;
+    impl Check for Pick {
+        #[inline(always)]
+        fn check<V: Vector>(&self, s: V::Token) {
+            let data: Vec<V::Elem> = (0..2 * V::LANES).map(number).collect();
+            let (first, next) = (V::load(s, &data), V::load(s, &data[V::LANES..]));
+            for step in [1, 3, 5, 7] {
+                for start in 0..2 * V::LANES {
+                    let from = |lane: usize| (start + lane * step) % (2 * V::LANES);
+                    let numbers = LaneNumbers(std::array::from_fn(|lane| from(lane) as u32));
+                    let picked = first.pick(next, &numbers).to_array();
+                    for (lane, picked) in picked[..V::LANES].iter().enumerate() {
+                        assert_eq!(*picked, data[from(lane)]);
+                    }
+                }
+            }
+        }
+    }
+    everywhere(Pick);
 }

@@ -8,55 +8,44 @@ use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::entries::Entries;
 use super::patches::{Patches, Piece};
+use crate::kernels::scratch::Scratch;
 
-/// Entries of a block of output channels, by position.
-pub(super) struct ByPosition<F> {
-    /// The most entries that a position has.
-    channels: usize,
-    /// How many entries each position has.
-    counts: Vec<u32>,
-    /// For each position room for `channels` entries.
-    slots: Vec<Slot<F>>,
-}
+/// The most output channels of a block: a bit of a mask for each.
+pub(super) const MOST_CHANNELS: usize = 16;
 
-#[derive(Clone, Copy)]
-struct Slot<F> {
-    gradient: F,
-    /// Where the weights of the output channel start, among those of the block.
-    weights: u32,
+/// Which output channels of a block have an entry at each position, and their gradients.
+pub(super) struct ByPosition<F: Float> {
+    /// A bit for each channel.
+    winners: Vec<u16>,
+    /// By channel, then position.
+    gradients: Scratch<F>,
 }
 
 impl<F: Float> ByPosition<F> {
     /// For `positions` positions and at most `channels` output channels.
     pub(super) fn new(positions: usize, channels: usize) -> Self {
-        let empty = Slot {
-            gradient: F::ZERO,
-            weights: 0,
-        };
+        assert!(channels <= MOST_CHANNELS);
         Self {
-            channels,
-            counts: vec![0; positions],
-            slots: vec![empty; positions * channels],
+            winners: vec![0; positions],
+            gradients: Scratch::dirty(positions * channels),
         }
     }
 
-    /// Sorts the entries of the first `channels` output channels; each has `weights_len` weights.
-    pub(super) fn sort(&mut self, entries: &Entries<F>, channels: usize, weights_len: usize) {
-        assert!(channels <= self.channels);
-        self.counts.fill(0);
-        for n in 0..channels {
+    /// Sorts the entries of the first `channels` output channels.
+    pub(super) fn sort(&mut self, entries: &Entries<F>, channels: usize) {
+        let positions = self.winners.len();
+        assert!(channels * positions <= self.gradients.len());
+        self.winners.fill(0);
+        let of_channels = self.gradients.chunks_exact_mut(positions.max(1));
+        for (n, of_channel) in of_channels.take(channels).enumerate() {
             let list = entries.list(n);
-            let weights = (n * weights_len) as u32;
             let entries = list.gradients.iter().zip(list.positions);
             for (&gradient, &position) in entries.take(list.count) {
                 let position = position as usize;
-                // SAFETY: the entries of a channel are at different positions of the map, so that none has more than
-                // `channels`; there is a count and room for so many slots for each.
+                // SAFETY: an entry's position is one of the map.
                 unsafe {
-                    let count = self.counts.get_unchecked_mut(position);
-                    let at = position * self.channels + *count as usize;
-                    *count += 1;
-                    *self.slots.get_unchecked_mut(at) = Slot { gradient, weights };
+                    *self.winners.get_unchecked_mut(position) |= 1 << n;
+                    *of_channel.get_unchecked_mut(position) = gradient;
                 }
             }
         }
@@ -96,7 +85,7 @@ impl<F: Float> ByPosition<F> {
     }
 }
 
-struct Sweep<'a, F> {
+struct Sweep<'a, F: Float> {
     entries: &'a ByPosition<F>,
     patches: &'a Patches,
     piece: &'a Piece,
@@ -128,31 +117,33 @@ impl<F: Float, const K: usize, const N: usize> Kernel for Of<Sweep<'_, F>, K, N>
             let count = run.saturating_sub((piece.vector + n) * lanes).min(lanes);
             F::V::<S>::first(s, count)
         });
-        let channels = entries.channels;
         let row = patches.pixel_row();
         let first_pixel = piece.row * row + piece.vector * lanes;
         let last_pixel = first_pixel
             + (height + K - 1).saturating_sub(1) * row
             + width.saturating_sub(1) * patches.pixel();
         assert!(last_pixel + N * lanes <= pixels.len());
-        assert!(entries.counts.len() >= height * width);
+        let positions = entries.winners.len();
+        assert!(positions >= height * width);
+        let weights_len = patches.weights_len();
         let weight = weight[piece.weights..].as_ptr();
         for x in 0..width {
             let mut sums = [[zero; N]; K];
-            // SAFETY: the counts, the slots and the pixels of column x lie in their slices, as checked above; a slot that
-            // is counted names the weights of a channel, of which the piece is a part.
+            // SAFETY: the winners and the pixels of column x lie in their slices, as checked above; a winner is a channel that
+            // was sorted, and so has gradients, and weights of which the piece is a part.
             unsafe {
                 let mut pixel = pixels.as_mut_ptr().add(first_pixel + x * patches.pixel());
-                let mut count = entries.counts.as_ptr().add(x);
-                let mut slots = entries.slots.as_ptr().add(x * channels);
+                let mut winners = entries.winners.as_ptr().add(x);
+                let mut gradients = entries.gradients.as_ptr().add(x);
                 // One position; the sums of kernel row k are in row (k + PHASE) % K of registers.
                 macro_rules! position {
                     ($phase:expr) => {{
-                        let end = slots.add(*count as usize);
-                        let mut slot = slots;
-                        while slot < end {
-                            let gradient = F::V::<S>::splat(s, (*slot).gradient);
-                            let weight = weight.add((*slot).weights as usize);
+                        let mut left = u32::from(*winners);
+                        while left != 0 {
+                            let channel = left.trailing_zeros() as usize;
+                            left &= left - 1;
+                            let gradient = F::V::<S>::splat(s, *gradients.add(channel * positions));
+                            let weight = weight.add(channel * weights_len);
                             for k in 0..K {
                                 for n in 0..N {
                                     let w = F::V::<S>::load_ptr(s, weight.add((k * N + n) * lanes));
@@ -160,7 +151,6 @@ impl<F: Float, const K: usize, const N: usize> Kernel for Of<Sweep<'_, F>, K, N>
                                     *sum = gradient.mul_add(w, *sum);
                                 }
                             }
-                            slot = slot.add(1);
                         }
                         for n in 0..N {
                             let to = pixel.add(n * lanes);
@@ -169,8 +159,8 @@ impl<F: Float, const K: usize, const N: usize> Kernel for Of<Sweep<'_, F>, K, N>
                         }
                         sums[$phase % K] = [zero; N];
                         pixel = pixel.wrapping_add(row);
-                        count = count.wrapping_add(width);
-                        slots = slots.wrapping_add(width * channels);
+                        winners = winners.wrapping_add(width);
+                        gradients = gradients.wrapping_add(width);
                     }};
                 }
                 let mut y = 0;

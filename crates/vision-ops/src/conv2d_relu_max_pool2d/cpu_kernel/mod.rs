@@ -10,4 +10,5 @@ pub(super) mod general;
 pub(super) mod halving;
 pub(super) mod patches;
 pub(super) mod sparse_backward;
+mod streams;
 mod weight_gradient;

@@ -17,6 +17,7 @@ use std::mem::MaybeUninit;
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
+use super::streams::{Planes, Rows, interleave, part};
 
 /// Image rows that are interleaved at most.
 const MOST_ROWS: usize = 4;
@@ -98,6 +99,11 @@ impl Patches {
             pieces: pieces(groups(interleaved), run, lanes),
             lanes,
         }
+    }
+
+    /// Whether the image has elements that are padding.
+    pub(in crate::conv2d_relu_max_pool2d) fn is_padded(&self) -> bool {
+        self.padding != (0, 0)
     }
 
     /// Elements between neighbouring rows of positions.
@@ -199,31 +205,35 @@ impl Patches {
 
     /// Writes row y of the padded image so that element (x, row r, channel c) is at `(x * interleaved + r) * channels + c`.
     #[inline(always)]
-    fn interleave<F: Float>(&self, image: &[F], to: &mut [F], row_step: usize) {
+    fn interleave<F: Float, S: Simd>(&self, s: S, image: &[F], to: &mut [F], row_step: usize) {
         let width = self.columns - 2 * self.padding.1;
         let height = self.rows - 2 * self.padding.0;
-        let streams = self.interleaved * self.channels;
+        let (above, channels) = (self.padding.0, self.channels);
         if self.padding.1 == 0 && self.interleaved == 1 {
             // Rows follow one another without a gap: one long row.
-            let row = &mut to[self.padding.0 * row_step..][..height * width * streams];
-            interleave_row(row, streams, |c| {
-                Some(&image[c * height * width..][..height * width])
-            });
+            let plane = height * width;
+            let to = &mut to[above * row_step..][..plane * channels];
+            let long = Rows {
+                count: 1,
+                width: plane,
+                step: 0,
+                streams: (1, channels),
+            };
+            interleave(s, to, long, |_, _, c| Some(&image[c * plane..][..plane]));
             return;
         }
+        let left = self.padding.1 * self.interleaved * channels;
+        let rows = Rows {
+            count: self.rows,
+            width,
+            step: row_step,
+            streams: (self.interleaved, channels),
+        };
         // Rows above the image see its first rows as their lower interleaved ones.
-        for y in 0..self.rows {
-            let row = &mut to[y * row_step + self.padding.1 * streams..][..width * streams];
-            let plane = |stream: usize| {
-                let y = y + stream / self.channels;
-                let inside = y >= self.padding.0 && y < self.padding.0 + height;
-                inside.then(|| {
-                    let c = stream % self.channels;
-                    &image[(c * height + y - self.padding.0) * width..][..width]
-                })
-            };
-            interleave_row(row, streams, plane);
-        }
+        interleave(s, &mut to[left..], rows, |y, r, c| {
+            let y = (y + r).checked_sub(above).filter(|&y| y < height)?;
+            Some(&image[(c * height + y) * width..][..width])
+        });
     }
 
     /// Takes the gradient of an image from that of its pixels, without the padding. Writes every element of `image`.
@@ -260,11 +270,11 @@ impl<F: Float> Kernel for Fill<'_, F> {
             patches,
         } = self;
         if !layout.apart {
-            layout.interleave(image, patches, layout.row_step());
+            layout.interleave(s, image, patches, layout.row_step());
             return;
         }
         let pixel_row = layout.pixel_row();
-        layout.interleave(image, pixels, pixel_row);
+        layout.interleave(s, image, pixels, pixel_row);
         let rows = patches.chunks_exact_mut(layout.row_step());
         for (y, row) in rows.take(layout.rows).enumerate() {
             let pixels = &pixels[y * pixel_row..];
@@ -304,7 +314,7 @@ impl<F: Float> Kernel for Gather<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let Self {
             layout,
             pixels,
@@ -327,48 +337,7 @@ impl<F: Float> Kernel for Gather<'_, F> {
                 plane: height * width,
                 first: y * columns,
             };
-            match channels {
-                1 => part_row::<F, 1>(row, to),
-                2 => part_row::<F, 2>(row, to),
-                3 => part_row::<F, 3>(row, to),
-                4 => part_row::<F, 4>(row, to),
-                6 => part_row::<F, 6>(row, to),
-                8 => part_row::<F, 8>(row, to),
-                _ => part_any(row, channels, to),
-            }
-        }
-    }
-}
-
-/// Where the pixels of a row go: element `first + x` of a plane for each channel.
-struct Planes<'a, F> {
-    image: &'a mut [MaybeUninit<F>],
-    plane: usize,
-    first: usize,
-}
-
-/// The inverse of [`interleave_streams`]: `planes[n][x] = row[x * N + n]`.
-#[inline(always)]
-fn part_row<F: Float, const N: usize>(row: &[F], to: Planes<'_, F>) {
-    let width = row.len() / N;
-    let mut planes = to.image.chunks_exact_mut(to.plane.max(1));
-    let mut planes: [&mut [MaybeUninit<F>]; N] = std::array::from_fn(|_| {
-        let plane = planes.next().unwrap_or_default();
-        &mut plane[to.first..to.first + width]
-    });
-    for (x, pixel) in row.chunks_exact(N).enumerate() {
-        for (plane, &value) in planes.iter_mut().zip(pixel) {
-            plane[x].write(value);
-        }
-    }
-}
-
-#[inline(always)]
-fn part_any<F: Float>(row: &[F], channels: usize, to: Planes<'_, F>) {
-    let planes = to.image.chunks_exact_mut(to.plane.max(1));
-    for (c, plane) in planes.enumerate() {
-        for (to, pixel) in plane[to.first..].iter_mut().zip(row.chunks_exact(channels)) {
-            to.write(pixel[c]);
+            part(s, row, channels, to);
         }
     }
 }
@@ -392,66 +361,4 @@ fn pieces(rows: usize, vectors: usize, lanes: usize) -> Vec<Piece> {
         }
     }
     pieces
-}
-
-/// `row[x * streams + n] = stream(n)[x]`, 0 where there is no such stream.
-#[inline(always)]
-fn interleave_row<'a, F: Float>(
-    row: &mut [F],
-    streams: usize,
-    stream: impl Fn(usize) -> Option<&'a [F]>,
-) {
-    match streams {
-        1 => interleave_streams::<F, 1>(row, stream),
-        2 => interleave_streams::<F, 2>(row, stream),
-        3 => interleave_streams::<F, 3>(row, stream),
-        4 => interleave_streams::<F, 4>(row, stream),
-        6 => interleave_streams::<F, 6>(row, stream),
-        8 => interleave_streams::<F, 8>(row, stream),
-        _ => interleave_any(row, streams, stream),
-    }
-}
-
-/// `row[x * N + n] = stream(n)[x]`, 0 where there is no such stream. With N known the compiler shuffles vectors.
-#[inline(always)]
-fn interleave_streams<'a, F: Float, const N: usize>(
-    row: &mut [F],
-    stream: impl Fn(usize) -> Option<&'a [F]>,
-) {
-    let mut streams: [&[F]; N] = [&[]; N];
-    let mut whole = true;
-    for (n, to) in streams.iter_mut().enumerate() {
-        match stream(n) {
-            Some(from) => *to = from,
-            None => whole = false,
-        }
-    }
-    if !whole {
-        interleave_any(row, N, stream);
-        return;
-    }
-    let width = row.len() / N;
-    for from in &mut streams {
-        *from = &from[..width];
-    }
-    for (x, pixel) in row.chunks_exact_mut(N).enumerate() {
-        for (to, from) in pixel.iter_mut().zip(&streams) {
-            *to = from[x];
-        }
-    }
-}
-
-#[inline(always)]
-fn interleave_any<'a, F: Float>(
-    row: &mut [F],
-    count: usize,
-    stream: impl Fn(usize) -> Option<&'a [F]>,
-) {
-    for n in 0..count {
-        let pixels = row.chunks_exact_mut(count);
-        match stream(n) {
-            Some(from) => pixels.zip(from).for_each(|(pixel, &x)| pixel[n] = x),
-            None => pixels.for_each(|pixel| pixel[n] = F::ZERO),
-        }
-    }
 }

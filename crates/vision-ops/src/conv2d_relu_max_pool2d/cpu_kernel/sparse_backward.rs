@@ -15,7 +15,7 @@ use candle_simd::parallel::Disjoint;
 
 use super::super::Geometry;
 use super::super::fused::Known;
-use super::by_position::ByPosition;
+use super::by_position::{ByPosition, MOST_CHANNELS};
 use super::entries::{Entries, ListEntries, corners};
 use super::halving::{chunk_size, for_image_chunks, winners_len};
 use super::patches::Patches;
@@ -27,7 +27,7 @@ use crate::kernels::scratch::Scratch;
 use crate::layer_op::{Gradients, Wanted};
 
 /// Output channels that are taken together: their lists, and their weights, stay in the first-level cache.
-const CHANNELS: usize = 16;
+const CHANNELS: usize = MOST_CHANNELS;
 
 /// What the images of a batch share.
 struct Shared<'a, F: Element> {
@@ -211,8 +211,10 @@ impl<F: Element> Chunk<'_, F> {
         }
         if let Some(x_grad) = x_grad {
             shared.patches.gather(isa, &self.pixels, x_grad);
-            // The image shares the buffer: what is padding there must be zero again.
-            self.pixels.fill(F::ZERO);
+            if shared.patches.is_padded() {
+                // The next image shares the buffer and writes no padding.
+                self.pixels.fill(F::ZERO);
+            }
         }
     }
 
@@ -245,7 +247,7 @@ impl<F: Element> Chunk<'_, F> {
             &mut weight_sums[weights.clone()],
         );
         if wanted_x {
-            self.by_position.sort(&self.entries, channels.len(), len);
+            self.by_position.sort(&self.entries, channels.len());
             self.by_position.add_input_gradient(
                 isa,
                 &shared.patches,
