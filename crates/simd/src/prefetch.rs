@@ -11,8 +11,12 @@ const FIRST_LEVEL: i32 = 0;
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 const SECOND_LEVEL: i32 = 1;
 
-/// How far ahead [`prefetch_stream`] asks: two pages of memory, many times what arrives in the time that memory takes to answer.
-const AHEAD_BYTES: usize = 8 << 10;
+/// How far ahead [`prefetch_stream`] asks for the second-level cache: four pages of memory, many times what arrives in the time that
+/// memory takes to answer.
+const FAR_BYTES: usize = 16 << 10;
+
+/// And for the first: what has arrived in the second by then, and is used soon.
+const NEAR_BYTES: usize = 2 << 10;
 
 /// Asks for `data` to be brought into the cache, for a loop that reaches it after some hundred instructions: hardware foresees
 /// no jump to another page.
@@ -21,15 +25,17 @@ pub fn prefetch<T>(data: &[T]) {
     ask_for::<FIRST_LEVEL>(data.as_ptr().cast(), size_of_val(data));
 }
 
-/// Asks for what a stream reaches 8 KiB after the `count` elements at `at`, for a loop that reads each of them once, in order.
+/// Asks for what a stream reaches 16 and 2 KiB after the `count` elements at `at`, for a loop that reads each of them once, in order.
 /// What lies there may be anything, or no memory at all.
 ///
 /// Hardware follows a stream within a page of memory and starts anew at the next; a core alone then gets half of what memory
-/// can give. The lines are asked into the second-level cache, which keeps several times as many on their way as the first.
+/// can give. The lines are asked into the second-level cache, which keeps several times as many on their way as the first, and
+/// from there into the first, so that a loop with much arithmetic between its loads does not wait for them either.
 #[inline(always)]
 pub fn prefetch_stream<T>(at: *const T, count: usize) {
-    let ahead = at.cast::<u8>().wrapping_add(AHEAD_BYTES);
-    ask_for::<SECOND_LEVEL>(ahead, count * size_of::<T>());
+    let (at, bytes) = (at.cast::<u8>(), count * size_of::<T>());
+    ask_for::<SECOND_LEVEL>(at.wrapping_add(FAR_BYTES), bytes);
+    ask_for::<FIRST_LEVEL>(at.wrapping_add(NEAR_BYTES), bytes);
 }
 
 /// Asks for each cache line of `bytes` bytes from `first` on.
