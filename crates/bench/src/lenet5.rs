@@ -6,8 +6,7 @@ use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use lenet5::LeNet5;
 use trainer::config::LossKind;
 use trainer::optimizer::{Adam, AdamOptions};
-use trainer::threads::awake;
-use trainer::training::{gradients, threads_of_a_step};
+use trainer::training::gradients;
 
 /// Images a step.
 pub const BATCH: usize = 128;
@@ -46,18 +45,16 @@ impl Ours {
         Ok(Self { model, adam })
     }
 
-    /// Takes a step as the trainer does, and returns its loss.
+    /// Takes a step and returns its loss.
     pub fn step(&mut self, (images, labels): &(Tensor, Tensor)) -> Result<Tensor> {
-        awake(threads_of_a_step(BATCH, self.model.device()), || {
-            let (loss, gradients) = gradients(&self.model, LossKind::Fused, images, labels)?;
-            self.adam
-                .step_of_parts(
-                    self.model.parameters(),
-                    &gradients.iter().collect::<Vec<_>>(),
-                )
-                .map_err(candle_core::Error::wrap)?;
-            Ok(loss)
-        })
+        let (loss, gradients) = gradients(&self.model, LossKind::Fused, images, labels)?;
+        self.adam
+            .step_of_parts(
+                self.model.parameters(),
+                &gradients.iter().collect::<Vec<_>>(),
+            )
+            .map_err(candle_core::Error::wrap)?;
+        Ok(loss)
     }
 }
 

@@ -2,9 +2,11 @@
 //! threads wait for each other within a step.
 //!
 //! A thread of the pool that finds no work goes to sleep after some ten microseconds, and waking it takes 30 to 50: as much as
-//! the optimizer's whole update, several times a step. Within a step ([`awake`]) threads poll for work instead.
+//! the optimizer's whole update, several times a step. The threads of [`side_by_side`] poll for work instead.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::errors::{Result, TrainerError};
 
@@ -30,34 +32,17 @@ pub fn init(threads: Option<usize>) -> Result<usize> {
     Ok(rayon::current_num_threads())
 }
 
-/// Runs `f` while so many threads of the pool, this one among them, do not sleep: where they have no work, they poll for it.
-///
-/// For sections of milliseconds with work for all of them most of the time; polling takes a processor as work does.
-pub fn awake<R>(threads: usize, f: impl FnOnce() -> R) -> R {
-    let others = threads.min(rayon::current_num_threads()).saturating_sub(1);
-    let caller = rayon::current_thread_index();
-    let over = AtomicBool::new(false);
-    rayon::in_place_scope(|scope| {
-        let _over = OnDrop(|| over.store(true, Ordering::Release));
-        for _ in 0..others {
-            scope.spawn(|_| {
-                // This thread takes such a job only where it waits for others itself, and then it must not wait for its own end.
-                if rayon::current_thread_index() != caller {
-                    work_until(|| over.load(Ordering::Acquire));
-                }
-            });
-        }
-        f()
-    })
-}
+/// How long a thread polls for work before it goes to sleep: the sections of a step follow each other much sooner, unless another
+/// process takes a processor away.
+const PATIENCE: Duration = Duration::from_micros(500);
 
-/// `f` of every item, in their order: the first here, the others by whichever threads of the pool have no work. The caller does
-/// not sleep until the last is done.
+/// `f` of every item, in their order: the first here, the others by whichever threads of the pool have no work. A thread that took
+/// one stays awake for what comes after them.
 pub fn side_by_side<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> R + Sync) -> Vec<R> {
     let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
     let left = AtomicUsize::new(items.len());
     let run = |item, result: &mut Option<R>| {
-        // Also where `f` panics, or the caller would wait for ever.
+        // Also where `f` panics: nobody needs to stay awake for it.
         let _done = OnDrop(|| {
             left.fetch_sub(1, Ordering::Release);
         });
@@ -68,27 +53,52 @@ pub fn side_by_side<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> R + Sync) 
         let mut work = items.into_iter().zip(&mut results);
         let first = work.next();
         for (item, result) in work {
-            scope.spawn(move |_| run(item, result));
+            scope.spawn(move |_| {
+                run(item, result);
+                stay_awake();
+            });
         }
         if let Some((item, result)) = first {
             run(item, result);
         }
         work_until(|| left.load(Ordering::Acquire) == 0);
     });
-    // The scope has passed on a panic, so that every item has a result.
+    // The scope has waited for all, and passed on a panic, so that every item has a result.
     results.into_iter().flatten().collect()
 }
 
-/// Takes whatever work the pool has until `over`, without sleeping. On a thread that is not of the pool it waits.
+thread_local! {
+    /// Whether this thread is in a job of [`stay_awake`].
+    static STAYS_AWAKE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Gives this thread a job that ends when there was no other for [`PATIENCE`].
+fn stay_awake() {
+    if STAYS_AWAKE.get() {
+        return;
+    }
+    let here = rayon::current_thread_index();
+    rayon::spawn(move || {
+        // Another thread may have taken it, which has a reason to be awake already.
+        if rayon::current_thread_index() == here && !STAYS_AWAKE.replace(true) {
+            let _over = OnDrop(|| STAYS_AWAKE.set(false));
+            work_until(|| false);
+        }
+    });
+}
+
+/// Takes whatever work the pool has until `over`, or until there was none for [`PATIENCE`]: never for good, since this thread may
+/// have left work that others wait for to come here.
 fn work_until(over: impl Fn() -> bool) {
-    /// Rounds without work before other processes get their turn: some ten microseconds, far less than they would run.
-    const PATIENCE: usize = 256;
-    let mut idle = 0;
+    /// Rounds without work before other processes get their turn.
+    const SPINS: usize = 256;
+    let (mut rounds, mut since) = (0, Instant::now());
     while !over() {
         match rayon::yield_now() {
-            Some(rayon::Yield::Executed) => idle = 0,
-            _ if idle < PATIENCE => {
-                idle += 1;
+            Some(rayon::Yield::Executed) => (rounds, since) = (0, Instant::now()),
+            _ if since.elapsed() > PATIENCE => return,
+            _ if rounds < SPINS => {
+                rounds += 1;
                 std::hint::spin_loop();
             }
             _ => std::thread::yield_now(),
@@ -112,9 +122,7 @@ mod tests {
     #[test]
     fn results_stand_in_the_order_of_the_items() {
         for count in [0, 1, 2, 17] {
-            let results = awake(2, || {
-                side_by_side((0..count).collect(), |item: usize| item * item)
-            });
+            let results = side_by_side((0..count).collect(), |item: usize| item * item);
             assert_eq!(
                 results,
                 (0..count).map(|item| item * item).collect::<Vec<_>>()
@@ -132,18 +140,15 @@ mod tests {
                 std::thread::yield_now();
             }
         };
-        let met =
-            pool.map(|pool| pool.install(|| awake(2, || side_by_side(vec![0, 1], meet).len())));
+        let met = pool.map(|pool| pool.install(|| side_by_side(vec![0, 1], meet).len()));
         assert_eq!(met.ok(), Some(2));
     }
 
     #[test]
     fn threads_that_stay_awake_take_the_work_of_ops_within() {
         use rayon::prelude::*;
-        let sum = awake(4, || {
-            side_by_side(vec![1u64, 2, 3], |item| {
-                (0..1000u64).into_par_iter().map(|n| n * item).sum::<u64>()
-            })
+        let sum = side_by_side(vec![1u64, 2, 3], |item| {
+            (0..1000u64).into_par_iter().map(|n| n * item).sum::<u64>()
         });
         assert_eq!(sum, [499_500, 999_000, 1_498_500]);
     }
@@ -152,19 +157,30 @@ mod tests {
     fn a_panic_reaches_the_caller_and_nobody_waits_for_ever() {
         for culprit in [0, 1] {
             let result = std::panic::catch_unwind(|| {
-                awake(2, || {
-                    side_by_side(vec![0, 1], |item| assert_ne!(item, culprit))
-                })
+                side_by_side(vec![0, 1], |item| assert_ne!(item, culprit))
             });
             assert!(result.is_err());
         }
     }
 
     #[test]
+    fn sections_within_sections_come_to_an_end() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+        let nested = |outer: u64| {
+            side_by_side((0..4u64).collect(), |inner| {
+                let (a, b) = rayon::join(|| outer * inner, || 1);
+                a + b
+            })
+        };
+        let sums = pool.map(|pool| pool.install(|| side_by_side((0..40).collect(), nested)));
+        let expected = (0..40).map(|outer| (0..4).map(|inner| outer * inner + 1).collect());
+        assert_eq!(sums.ok(), Some(expected.collect::<Vec<Vec<_>>>()));
+    }
+
+    #[test]
     fn one_thread_does_everything_itself() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-        let results = pool
-            .map(|pool| pool.install(|| awake(2, || side_by_side(vec![1, 2, 3], |item| -item))));
+        let results = pool.map(|pool| pool.install(|| side_by_side(vec![1, 2, 3], |item| -item)));
         assert_eq!(results.ok(), Some(vec![-1, -2, -3]));
     }
 }

@@ -24,13 +24,12 @@ use crate::interrupt;
 use crate::metrics::{Confusion, EpochMetrics};
 use crate::optimizer::{Adam, AdamOptions};
 use crate::run_dir::RunDir;
-use crate::threads;
 
 use batches::BatchBuffer;
 pub use evaluation::evaluate;
 use losses::RunningLoss;
 use parts::Part;
-pub use parts::{gradients, threads as threads_of_a_step};
+pub use parts::gradients;
 use progress_bar::EpochBar;
 use timing::{Phase, Stopwatch};
 
@@ -172,22 +171,19 @@ impl<'a> Training<'a> {
             let size = parts::part_size(indices.len(), &device);
             buffers.resize_with(indices.len().div_ceil(size), || BatchBuffer::new(&device));
             let shares = buffers.iter_mut().zip(indices.chunks(size)).collect();
-            threads::awake(parts::threads(indices.len(), &device), || {
-                let parts = parts::side_by_side(&device, shares, |(buffer, part)| {
-                    Part::run(&self.model, self.config.loss, indices.len(), || {
-                        buffer.fill(&self.data.train, part)
-                    })
-                })?;
-                for part in &parts {
-                    loss_sum.add(&part.loss, part.samples)?;
-                }
-                self.check_learning(&loss_sum, epoch)?;
-                watch.lap_of_parts(parts.iter().map(|part| part.times));
-                let grads: Vec<_> = parts.iter().map(|part| &part.grads).collect();
-                self.adam.step_of_parts(self.model.parameters(), &grads)?;
-                watch.lap(Phase::Optimizer);
-                Result::Ok(())
+            let parts = parts::side_by_side(&device, shares, |(buffer, part)| {
+                Part::run(&self.model, self.config.loss, indices.len(), || {
+                    buffer.fill(&self.data.train, part)
+                })
             })?;
+            for part in &parts {
+                loss_sum.add(&part.loss, part.samples)?;
+            }
+            self.check_learning(&loss_sum, epoch)?;
+            watch.lap_of_parts(parts.iter().map(|part| part.times));
+            let grads: Vec<_> = parts.iter().map(|part| &part.grads).collect();
+            self.adam.step_of_parts(self.model.parameters(), &grads)?;
+            watch.lap(Phase::Optimizer);
 
             images_seen += indices.len();
             self.progress.samples += indices.len();

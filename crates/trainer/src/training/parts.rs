@@ -29,16 +29,6 @@ pub(super) fn part_size(samples: usize, device: &Device) -> usize {
     }
 }
 
-/// Threads that a step on a batch of `samples` keeps busy: one for each part, and on the CPU a second even where there is one part,
-/// since its ops then share their work.
-pub fn threads(samples: usize, device: &Device) -> usize {
-    if device.is_cpu() {
-        samples.div_ceil(part_size(samples, device)).max(2)
-    } else {
-        1
-    }
-}
-
 /// `f` of every item, in their order: side by side on the CPU. Elsewhere all on this thread, since Candle gives each thread a
 /// stream of its own on a GPU, and nothing orders that of the gradients before the optimizer's.
 pub(super) fn side_by_side<T: Send, R: Send>(
