@@ -11,7 +11,7 @@
 //! in this order of operations, which is that of `torch.optim.Adam` without weight decay. The coefficients are computed in
 //! double precision and rounded once.
 //!
-//! A moment that has decayed to nearly the smallest normal number ([`SMALLEST_MOMENT`]) becomes 0. The first moment of a unit that
+//! A moment that has decayed to nearly the smallest normal number (`SMALLEST_MOMENT`) becomes 0. The first moment of a unit that
 //! is dead for good, which relu leaves many of, would otherwise sink into the subnormal numbers and stay there, where each
 //! operation takes a processor a hundred times as long; no weight can show the difference.
 //!
