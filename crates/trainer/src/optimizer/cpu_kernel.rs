@@ -21,8 +21,6 @@ const LEAST: usize = 4 * 1024;
 pub(super) trait Real: Float + WithDType {
     fn sqrt(self) -> Self;
 
-    fn abs(self) -> Self;
-
     /// The values of a storage of this type.
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
@@ -33,11 +31,6 @@ macro_rules! real {
             #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()
-            }
-
-            #[inline(always)]
-            fn abs(self) -> Self {
-                self.abs()
             }
 
             fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
@@ -219,7 +212,7 @@ impl<T: Real> Kernel for UpdateKernel<'_, T> {
         let c = self.coefficients;
         let kept = |moment: T| {
             // NaN is kept.
-            if Real::abs(moment) < c.smallest_moment {
+            if moment < c.smallest_moment && moment > -c.smallest_moment {
                 <T as Float>::ZERO
             } else {
                 moment

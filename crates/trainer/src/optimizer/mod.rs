@@ -11,7 +11,7 @@
 //! in this order of operations, which is that of `torch.optim.Adam` without weight decay. The coefficients are computed in
 //! double precision and rounded once.
 //!
-//! A moment that has decayed to nearly the smallest normal number (`SMALLEST_MOMENT`) becomes 0. The first moment of a unit that
+//! A moment that has decayed to nearly the smallest normal number (`smallest_moment`) becomes 0. The first moment of a unit that
 //! is dead for good, which relu leaves many of, would otherwise sink into the subnormal numbers and stay there, where each
 //! operation takes a processor a hundred times as long; no weight can show the difference.
 //!
@@ -89,17 +89,12 @@ impl Coefficients {
     }
 }
 
-/// Moments nearer to 0 become 0: so far from the smallest normal number that their product with a coefficient is normal too.
-const SMALLEST_MOMENT: (f32, f64) = (
-    f32::MIN_POSITIVE * (1 << 24) as f32,
-    f64::MIN_POSITIVE * (1u64 << 53) as f64,
-);
-
-/// [`SMALLEST_MOMENT`] of a type of parameters; of half precision, which is composed of tensor ops, none.
+/// Moments nearer to 0 become 0: so far from the smallest normal number that their product with a coefficient is normal too. Half
+/// precision, which is composed of tensor ops, has no such number.
 fn smallest_moment(dtype: DType) -> f64 {
     match dtype {
-        DType::F32 => SMALLEST_MOMENT.0.into(),
-        DType::F64 => SMALLEST_MOMENT.1,
+        DType::F32 => f64::from(f32::MIN_POSITIVE) * (1u64 << 24) as f64,
+        DType::F64 => f64::MIN_POSITIVE * (1u64 << 53) as f64,
         _ => 0.0,
     }
 }

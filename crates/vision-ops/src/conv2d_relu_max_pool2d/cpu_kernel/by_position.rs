@@ -10,9 +10,6 @@ use super::entries::Entries;
 use super::patches::{Patches, Piece};
 use crate::kernels::scratch::Scratch;
 
-/// The most output channels of a block: a bit of a mask for each.
-pub(super) const MOST_CHANNELS: usize = 16;
-
 /// Which output channels of a block have an entry at each position, and their gradients.
 pub(super) struct ByPosition<F: Float> {
     /// A bit for each channel.
@@ -24,7 +21,7 @@ pub(super) struct ByPosition<F: Float> {
 impl<F: Float> ByPosition<F> {
     /// For `positions` positions and at most `channels` output channels.
     pub(super) fn new(positions: usize, channels: usize) -> Self {
-        assert!(channels <= MOST_CHANNELS);
+        assert!(channels <= u16::BITS as usize);
         Self {
             winners: vec![0; positions],
             gradients: Scratch::dirty(positions * channels),

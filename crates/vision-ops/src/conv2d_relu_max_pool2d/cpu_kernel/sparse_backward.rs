@@ -15,7 +15,7 @@ use candle_simd::parallel::Disjoint;
 
 use super::super::Geometry;
 use super::super::fused::Known;
-use super::by_position::{ByPosition, MOST_CHANNELS};
+use super::by_position::ByPosition;
 use super::entries::{Entries, ListEntries, corners};
 use super::halving::{chunk_size, for_image_chunks, winners_len};
 use super::patches::Patches;
@@ -27,7 +27,7 @@ use crate::kernels::scratch::Scratch;
 use crate::layer_op::{Gradients, Wanted};
 
 /// Output channels that are taken together: their lists, and their weights, stay in the first-level cache.
-const CHANNELS: usize = MOST_CHANNELS;
+const CHANNELS: usize = 16;
 
 /// What the images of a batch share.
 struct Shared<'a, F: Element> {

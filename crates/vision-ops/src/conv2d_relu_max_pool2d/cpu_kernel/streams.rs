@@ -64,7 +64,7 @@ fn interleave_rows<'a, F: Float, S: Simd, const N: usize>(
             }
         }
         if whole {
-            interleave_streams(s, row, &streams);
+            interleave_streams(s, row, streams);
         } else {
             interleave_any(row, rows, |g, n| stream(y, g, n));
         }
@@ -72,9 +72,12 @@ fn interleave_rows<'a, F: Float, S: Simd, const N: usize>(
 }
 
 #[inline(always)]
-fn interleave_streams<F: Float, S: Simd, const N: usize>(s: S, row: &mut [F], streams: &[&[F]; N]) {
+fn interleave_streams<F: Float, S: Simd, const N: usize>(
+    s: S,
+    row: &mut [F],
+    mut streams: [&[F]; N],
+) {
     let width = row.len() / N;
-    let mut streams = *streams;
     for from in &mut streams {
         *from = &from[..width];
     }
@@ -222,36 +225,31 @@ struct Numbers<V, const N: usize>(PhantomData<V>);
 
 impl<V: Vector, const N: usize> Numbers<V, N> {
     /// For each vector of a row of pixels, of a vector of each stream.
-    const OF_ROW: [[LaneNumbers; N]; N] = {
-        let mut numbers = [[LaneNumbers([0; MAX_LANES]); N]; N];
-        let mut vector = 0;
-        while vector < N {
-            let mut lane = 0;
-            while lane < V::LANES {
-                let at = vector * V::LANES + lane;
-                take::<V, N>(&mut numbers[vector], lane, at % N, at / N);
-                lane += 1;
-            }
-            vector += 1;
-        }
-        numbers
-    };
+    const OF_ROW: [[LaneNumbers; N]; N] = Self::numbers(false);
 
     /// For a vector of each plane, of the vectors of a row of pixels.
-    const OF_PLANES: [[LaneNumbers; N]; N] = {
+    const OF_PLANES: [[LaneNumbers; N]; N] = Self::numbers(true);
+
+    const fn numbers(of_planes: bool) -> [[LaneNumbers; N]; N] {
         let mut numbers = [[LaneNumbers([0; MAX_LANES]); N]; N];
-        let mut plane = 0;
-        while plane < N {
+        let mut result = 0;
+        while result < N {
             let mut lane = 0;
             while lane < V::LANES {
-                let at = lane * N + plane;
-                take::<V, N>(&mut numbers[plane], lane, at / V::LANES, at % V::LANES);
+                let (vector, from) = if of_planes {
+                    let at = lane * N + result;
+                    (at / V::LANES, at % V::LANES)
+                } else {
+                    let at = result * V::LANES + lane;
+                    (at % N, at / N)
+                };
+                take::<V, N>(&mut numbers[result], lane, vector, from);
                 lane += 1;
             }
-            plane += 1;
+            result += 1;
         }
         numbers
-    };
+    }
 }
 
 /// Lets `lane` come of lane `from` of that vector.
