@@ -50,7 +50,8 @@ for n, i, o, size, k, padding in SHAPES:
 
     def gradient():
         x.grad = weight.grad = bias.grad = None
-        F.conv2d(x, weight, bias, padding=padding).sum().backward()
+        y = F.conv2d(x, weight, bias, padding=padding)
+        y.backward(torch.ones_like(y))
 
     report("conv2d, forward", "PyTorch", shape, forward)
     report("conv2d, forward and backward", "PyTorch", shape, gradient)
