@@ -24,6 +24,61 @@ pub(super) fn corners<F: Float>(geometry: &Geometry, patches: &Patches) -> Vec<F
     corners
 }
 
+/// What a block of output channels computed, and its gradients. By channel, then window.
+#[derive(Clone, Copy)]
+pub(super) struct Results<'a, F> {
+    pub(super) channels: usize,
+    /// Indices of winners in their windows, and behind the last room for a vector.
+    pub(super) winners: &'a [u8],
+    pub(super) y: &'a [F],
+    pub(super) upstream: &'a [F],
+}
+
+impl<F: Float> Results<'_, F> {
+    /// Checks the lengths for `windows` a channel.
+    pub(super) fn check(&self, windows: usize) {
+        let len = self.channels * windows;
+        assert!(self.winners.len() >= len + MAX_LANES);
+        assert!(self.y.len() >= len && self.upstream.len() >= len);
+    }
+
+    /// Result, upstream gradient and winner of window `j` of channel `n` and of those behind it; 0 behind the last window.
+    ///
+    /// # Safety
+    /// [`Self::check`] passed for `windows`, `n` is a channel and `j` a window.
+    #[inline(always)]
+    pub(super) unsafe fn load<S: Simd>(
+        &self,
+        s: S,
+        windows: usize,
+        n: usize,
+        j: usize,
+    ) -> (F::V<S>, F::V<S>, F::V<S>) {
+        let lanes = F::V::<S>::LANES;
+        let columns = lanes.min(windows - j);
+        let at = n * windows + j;
+        // SAFETY: `columns` windows of the channel are left, and the winners have room for a vector behind the last.
+        unsafe {
+            let load = |p: *const F| match columns == lanes {
+                true => F::V::<S>::load_ptr(s, p.add(at)),
+                false => F::V::<S>::load_partial_ptr(s, p.add(at), columns, F::ZERO),
+            };
+            (
+                load(self.y.as_ptr()),
+                load(self.upstream.as_ptr()),
+                F::V::<S>::load_u8_ptr(s, self.winners.as_ptr().add(at)),
+            )
+        }
+    }
+}
+
+/// Where the gradient of a result passes on. NaN counts as passed by relu.
+#[inline(always)]
+pub(super) fn is_entry<V: Vector>(s: V::Token, result: V, upstream: V) -> V::Mask {
+    let zero = V::splat(s, V::Elem::ZERO);
+    !result.le(zero) & !upstream.eq(zero)
+}
+
 /// Lists of a block of output channels.
 pub(super) struct Entries<F: Float> {
     /// Room of a list: whole vectors are written to it, and zeros behind the last entry.
@@ -54,6 +109,11 @@ impl<F: Float> Entries<F> {
         }
     }
 
+    /// Windows of a channel.
+    fn windows(&self) -> usize {
+        self.room - MAX_LANES - MOST_AT_ONCE
+    }
+
     /// The list of the block's channel `n`.
     #[inline(always)]
     pub(super) fn list(&self, n: usize) -> List<'_, F> {
@@ -70,11 +130,7 @@ impl<F: Float> Entries<F> {
 pub(super) struct ListEntries<'a, F: Float> {
     pub(super) patches: &'a Patches,
     pub(super) corners: &'a [F],
-    /// From the block's first channel on.
-    pub(super) winners: &'a [u8],
-    /// The block's results and their upstream gradients.
-    pub(super) y: &'a [F],
-    pub(super) upstream: &'a [F],
+    pub(super) results: Results<'a, F>,
     /// A vector for each channel of the block.
     pub(super) bias: &'a mut [F],
     pub(super) entries: &'a mut Entries<F>,
@@ -82,6 +138,9 @@ pub(super) struct ListEntries<'a, F: Float> {
 
 impl<F: Float> ListEntries<'_, F> {
     pub(super) fn run(self, isa: Isa) {
+        let windows = self.entries.windows();
+        self.results.check(windows);
+        assert!(self.corners.len() >= windows + MAX_LANES);
         isa.dispatch(self);
     }
 }
@@ -97,54 +156,35 @@ impl<F: Float> Kernel for ListEntries<'_, F> {
         // Of the winners' indices 0 to 3 the upper two lie a row below.
         let down = number(self.patches.positions - 2);
         let zeros = self.patches.zeros() as u32;
+        let (windows, results) = (self.entries.windows(), self.results);
         let Entries {
             room,
             counts,
             gradients,
             positions,
         } = self.entries;
-        let pooled = *room - MAX_LANES - MOST_AT_ONCE;
         let lists = gradients
             .chunks_exact_mut(*room)
             .zip(positions.chunks_exact_mut(*room))
             .zip(counts);
-        let channels = self
-            .y
-            .chunks_exact(pooled)
-            .zip(self.upstream.chunks_exact(pooled))
-            .zip(self.bias.chunks_exact_mut(lanes));
-        for (n, (((y, upstream), bias), ((gradients, positions), total))) in
-            channels.zip(lists).enumerate()
-        {
-            let winners = &self.winners[n * pooled..][..pooled + lanes];
-            let corners = &self.corners[..pooled + lanes];
+        let biases = self.bias.chunks_exact_mut(lanes).take(results.channels);
+        for (n, (bias, ((gradients, positions), total))) in biases.zip(lists).enumerate() {
             let mut bias_sum = F::V::<S>::load(s, bias);
             let mut count = 0;
-            let mut j = 0;
-            while j < pooled {
-                let columns = lanes.min(pooled - j);
-                // SAFETY: `columns` results are left, and the winners and corners have room for a vector behind the
-                // last. `count` is at most j, so that vectors from there end before pooled + MAX_LANES, which both
-                // lists hold.
+            for j in (0..windows).step_by(lanes) {
+                // SAFETY: `run` checked the results, and that the corners have room for a vector behind the last. `count` is at
+                // most j, so that vectors from there end before windows + MAX_LANES, which both lists hold.
                 unsafe {
-                    let load = |p: *const F| match columns == lanes {
-                        true => F::V::<S>::load_ptr(s, p.add(j)),
-                        false => F::V::<S>::load_partial_ptr(s, p.add(j), columns, F::ZERO),
-                    };
-                    let (result, upstream) = (load(y.as_ptr()), load(upstream.as_ptr()));
-                    let winner = F::V::<S>::load_u8_ptr(s, winners.as_ptr().add(j));
-                    // NaN counts as passed by relu, so its lanes are kept.
-                    let passed = !result.le(zero);
-                    let gradient = upstream.select(passed, zero);
+                    let (result, upstream, winner) = results.load(s, windows, n, j);
+                    let chosen = is_entry(s, result, upstream);
+                    let gradient = upstream.select(chosen, zero);
                     bias_sum = bias_sum + gradient;
-                    let position = F::V::<S>::load_ptr(s, corners.as_ptr().add(j))
+                    let position = F::V::<S>::load_ptr(s, self.corners.as_ptr().add(j))
                         + winner
                         + down.select(winner.ge(two), zero);
-                    let chosen = passed & !upstream.eq(zero);
                     position.compress_u32_ptr(chosen, positions.as_mut_ptr().add(count));
                     count += gradient.compress_ptr(chosen, gradients.as_mut_ptr().add(count));
                 }
-                j += lanes;
             }
             bias_sum.store(bias);
             gradients[count..][..MOST_AT_ONCE].fill(F::ZERO);

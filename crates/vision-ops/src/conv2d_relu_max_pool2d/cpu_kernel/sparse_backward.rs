@@ -2,7 +2,8 @@
 //!
 //! For each image and output channel these are listed: upstream gradient and number of the position (see [`Patches`]). Then
 //! each entry is a handful of multiply-adds: its patch times its gradient is added to the channel's weight gradient, which
-//! stays in registers for the whole list. For the input gradient the entries are then sorted by position ([`ByPosition`]).
+//! stays in registers for the whole list. For the input gradient the entries of each
+//! position are marked ([`ByPosition`]).
 //!
 //! Chunks of images, cut by the batch alone, sum their own weight gradients; the chunks are added in order.
 
@@ -15,8 +16,8 @@ use candle_simd::parallel::Disjoint;
 
 use super::super::Geometry;
 use super::super::fused::Known;
-use super::by_position::ByPosition;
-use super::entries::{Entries, ListEntries, corners};
+use super::by_position::{ByPosition, MOST_CHANNELS};
+use super::entries::{Entries, ListEntries, Results, corners};
 use super::halving::{chunk_size, for_image_chunks, winners_len};
 use super::patches::Patches;
 use super::weight_gradient::add_weight_gradients;
@@ -27,7 +28,7 @@ use crate::kernels::scratch::Scratch;
 use crate::layer_op::{Gradients, Wanted};
 
 /// Output channels that are taken together: their lists, and their weights, stay in the first-level cache.
-const CHANNELS: usize = 16;
+const CHANNELS: usize = MOST_CHANNELS;
 
 /// What the images of a batch share.
 struct Shared<'a, F: Element> {
@@ -109,8 +110,8 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
                 }),
             )
         };
-        let (pixels, map) = match wanted.x {
-            true => (shared.patches.pixels_len(), shared.patches.map),
+        let (pixels, windows) = match wanted.x {
+            true => (shared.patches.pixels_len(), geometry.pool.output),
             false => (0, (0, 0)),
         };
         let mut chunk = Chunk {
@@ -127,7 +128,7 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
             patches: Scratch::zeroed(shared.patches.buffer_len()),
             pixels: Scratch::zeroed(pixels),
             entries: Entries::new(geometry, CHANNELS),
-            by_position: ByPosition::new(map.0 * map.1, CHANNELS),
+            by_position: ByPosition::new(windows),
         };
         for n in 0..images.len() {
             let x_grad = match wanted.x {
@@ -192,7 +193,7 @@ struct Chunk<'a, F: Element> {
     /// The image before it is laid out, then its gradient; empty if no input gradient is wanted.
     pixels: Scratch<F>,
     entries: Entries<F>,
-    by_position: ByPosition<F>,
+    by_position: ByPosition,
 }
 
 impl<F: Element> Chunk<'_, F> {
@@ -223,16 +224,20 @@ impl<F: Element> Chunk<'_, F> {
         let Self { isa, shared, .. } = *self;
         let (outputs, pooled) = (shared.geometry.conv.out_channels, shared.geometry.pooled());
         let (len, lanes) = (shared.patches.weights_len(), shared.lanes);
-        let results =
+        let of_block =
             (n * outputs + channels.start) * pooled..(n * outputs + channels.end) * pooled;
+        let results = Results {
+            channels: channels.len(),
+            winners: &self.known.winners
+                [n * winners_len(shared.geometry) + channels.start * pooled..],
+            y: &self.known.y[of_block.clone()],
+            upstream: &self.known.upstream[of_block],
+        };
         let (weight_sums, bias_sums) = self.sums.split_at_mut(outputs * len);
         ListEntries {
             patches: &shared.patches,
             corners: &shared.corners,
-            winners: &self.known.winners
-                [n * winners_len(shared.geometry) + channels.start * pooled..],
-            y: &self.known.y[results.clone()],
-            upstream: &self.known.upstream[results],
+            results,
             bias: &mut bias_sums[channels.start * lanes..channels.end * lanes],
             entries: &mut self.entries,
         }
@@ -247,10 +252,11 @@ impl<F: Element> Chunk<'_, F> {
             &mut weight_sums[weights.clone()],
         );
         if wanted_x {
-            self.by_position.sort(&self.entries, channels.len());
+            self.by_position.mark(isa, results);
             self.by_position.add_input_gradient(
                 isa,
                 &shared.patches,
+                results.upstream,
                 &shared.weight[weights],
                 &mut self.pixels,
             );
