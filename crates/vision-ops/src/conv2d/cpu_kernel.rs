@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use super::Conv2dGeometry;
 use crate::element::Element;
 use crate::kernels::lanes::lanes;
+use crate::kernels::pad::{Padded, pad};
 use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::product::{Columns, Product, Start, Target, Term};
 use crate::kernels::scratch::Scratch;
@@ -130,16 +131,23 @@ impl<'a> Planes<'a> {
         }
     }
 
-    /// Spreads an image over zeroed planes.
-    fn spread<F: Element>(&self, image: &[F], planes: &mut [F]) {
-        let step = self.geometry.options.stride.1;
+    /// Spreads an image over planes, with zeros around it, and writes all of them.
+    fn spread<F: Element>(&self, isa: Isa, image: &[F], planes: &mut [F]) {
+        let Conv2dGeometry { input, options, .. } = *self.geometry;
+        if options.stride == (1, 1) {
+            let layout = Padded {
+                image: input,
+                plane: self.plane(),
+                first: options.padding.0 * self.row + options.padding.1,
+                row: self.row,
+            };
+            return pad(isa, layout, image, planes);
+        }
+        planes.fill(F::ZERO);
+        let step = options.stride.1;
         self.for_each_piece(|at, from, count| {
-            if step == 1 {
-                planes[at..at + count].copy_from_slice(&image[from..from + count]);
-            } else {
-                for (k, to) in planes[at..at + count].iter_mut().enumerate() {
-                    *to = image[from + k * step];
-                }
+            for (k, to) in planes[at..at + count].iter_mut().enumerate() {
+                *to = image[from + k * step];
             }
         });
     }
@@ -222,8 +230,8 @@ fn forward_image<F: Element>(
     bias: Option<&[F]>,
     y: &mut [MaybeUninit<F>],
 ) {
-    let mut padded = Scratch::zeroed(planes.len() + SLACK);
-    planes.spread(image, &mut padded);
+    let mut padded = Scratch::dirty(planes.len() + SLACK);
+    planes.spread(isa, image, &mut padded[..planes.len()]);
     let outputs = geometry.group_outputs();
     let (span, (height, width)) = (planes.span(), geometry.output);
     let by_rows = rows_fill_vectors(lanes::<F>(isa), geometry.output, span);
@@ -277,20 +285,6 @@ pub(crate) fn backward<F: Element>(
         .then(of_weight)
         .unwrap_or_default();
     Gradients { x, weight, bias }
-}
-
-/// The upstream gradient of one output channel, laid out as positions of a plane; the positions that belong to no window
-/// are left as they are, which is zero.
-fn spread_positions<F: Element>(
-    geometry: &Conv2dGeometry,
-    row: usize,
-    upstream: &[F],
-    to: &mut [F],
-) {
-    let (height, width) = geometry.output;
-    for i in 0..height {
-        to[i * row..][..width].copy_from_slice(&upstream[i * width..][..width]);
-    }
 }
 
 /// The gradient of `x`, row-major.
@@ -363,18 +357,18 @@ fn backward_input<F: Element>(
         // SAFETY: every image writes its own part.
         let grad = unsafe { parts.part(n * geometry.input_len()..(n + 1) * geometry.input_len()) };
         let upstream = &upstream[n * geometry.output_len()..][..geometry.output_len()];
-        let mut spread = Scratch::zeroed(outputs * channel);
+        let mut spread = Scratch::dirty(outputs * channel);
         let mut padded = Scratch::dirty(if by_rows { 0 } else { planes.len() });
         for group in 0..options.groups {
-            for o in 0..outputs {
-                let from = (group * outputs + o) * geometry.positions();
-                spread_positions(
-                    geometry,
-                    planes.row,
-                    &upstream[from..][..geometry.positions()],
-                    &mut spread[o * channel + lead..],
-                );
-            }
+            let layout = Padded {
+                image: geometry.output,
+                plane: channel,
+                first: lead,
+                row: planes.row,
+            };
+            let of_group = outputs * geometry.positions();
+            let upstream = &upstream[group * of_group..][..of_group];
+            pad(isa, layout, upstream, &mut spread);
             for (phase, taps) in phases.iter().enumerate() {
                 let depth = taps.terms.len();
                 let rows: Vec<usize> = (0..inputs).map(|c| c * depth).collect();
@@ -485,14 +479,15 @@ fn chunk_gradient<F: Element>(
             b: position * outputs,
         })
         .collect();
-    let mut padded = Scratch::zeroed(planes.len() + SLACK);
+    let mut padded = Scratch::dirty(planes.len() + SLACK);
     let mut turned = Scratch::dirty(height * width * outputs);
     bias.fill(F::ZERO);
     let mut start = Start::Zero;
     for n in images {
         planes.spread(
+            isa,
             &x[n * geometry.input_len()..][..geometry.input_len()],
-            &mut padded,
+            &mut padded[..planes.len()],
         );
         for group in 0..geometry.options.groups {
             let from = n * geometry.output_len() + group * outputs * geometry.positions();
