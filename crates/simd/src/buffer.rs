@@ -49,7 +49,7 @@ mod pages {
     const HUGE_FROM_BYTES: usize = 4 << 20;
 
     /// Buffers from this size on are looked at: a look takes two microseconds, replacing a page of zeros about five.
-    const LOOK_FROM_BYTES: usize = 256 << 10;
+    const LOOK_FROM_BYTES: usize = 512 << 10;
 
     /// Pages that are looked at.
     const SAMPLES: usize = 4;
