@@ -62,7 +62,11 @@
 //! [`CrossEntropy::value_and_grad`] of a mean keeps none; rows that need it have working space of a row in cache. Strided,
 //! offset and broadcast logits are read where they lie. Candle's own `backward` allocates zeros of the gradient's size
 //! and adds to them for each edge of the graph, which for large logits costs several times the loss: where that matters, take
-//! `value_and_grad`. Large gradients ask Linux for huge pages.
+//! `value_and_grad`.
+//!
+//! On Linux, gradients from 4 MiB on ask for huge pages. For those from 512 KiB on a few words are read from `/proc/self/pagemap`, which
+//! stays open: they tell whether memory that the allocator hands out again is mapped to the kernel's page of zeros, and is
+//! better given back before it is written. Where that file cannot be opened nothing else changes.
 //!
 //! glibc gives buffers of megabytes back to the kernel as soon as they are freed, and the next step faults them in again. A
 //! program that calls [`keep_freed_memory`] when it starts keeps them, which about halves the time of `backward` from
