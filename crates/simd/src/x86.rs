@@ -1,7 +1,7 @@
 //! AVX-512 and AVX2: each operation is one or a few intrinsics.
 //!
 //! A token is made only where its features were detected, and a vector only from a token, so every intrinsic below runs
-//! where it exists; [`x86!`] holds that argument once.
+//! where it exists; `x86!` holds that argument once.
 
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
