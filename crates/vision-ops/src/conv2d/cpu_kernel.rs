@@ -433,7 +433,7 @@ fn backward_weight<F: Element>(
     let size = geometry.gradient_chunk();
     let chunks = geometry.batch.div_ceil(size);
     let len = geometry.weight_len();
-    let mut partial = Scratch::dirty(chunks * (len + geometry.out_channels));
+    let mut partial = Scratch::zeroed(chunks * (len + geometry.out_channels));
     let parts = Disjoint::new(&mut partial);
     for_each(chunks, multiply_adds(geometry), |chunk| {
         let stride = len + geometry.out_channels;
@@ -481,8 +481,6 @@ fn chunk_gradient<F: Element>(
         .collect();
     let mut padded = Scratch::dirty(planes.len() + SLACK);
     let mut turned = Scratch::dirty(height * width * outputs);
-    bias.fill(F::ZERO);
-    let mut start = Start::Zero;
     for n in images {
         planes.spread(
             isa,
@@ -511,11 +509,10 @@ fn chunk_gradient<F: Element>(
                 columns: Columns::neighbours(outputs),
                 c: Target::Given(&mut weight[group * taps.len() * outputs..]),
                 c_stride: outputs,
-                start,
+                start: Start::Accumulate,
                 relu: false,
             }
             .run(isa);
         }
-        start = Start::Accumulate;
     }
 }

@@ -59,7 +59,8 @@ impl<F: Float> Scratch<F> {
         Self { data, start, len }
     }
 
-    /// `len` zeros.
+    /// `len` zeros, written. Sums that are added to belong here: those of `vec!` may be mapped to the kernel's page of zeros, which
+    /// the first addition then replaces page by page (see [`candle_simd::buffer`]).
     pub(crate) fn zeroed(len: usize) -> Self {
         let mut scratch = Self::dirty(len);
         scratch.fill(F::ZERO);

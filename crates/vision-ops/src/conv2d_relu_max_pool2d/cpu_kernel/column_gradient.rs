@@ -87,7 +87,7 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
     let (taps, outputs) = (conv.taps(), conv.out_channels);
     let sums_len = outputs * (taps + 1);
     let chunks = conv.batch.div_ceil(chunk_size(geometry));
-    let mut sums = vec![F::ZERO; chunks * sums_len];
+    let mut sums = Scratch::zeroed(chunks * sums_len);
     let parts = Disjoint::new(&mut sums);
     let (pooled, kept) = (outputs * geometry.pooled(), winners_len(geometry));
     for_image_chunks(geometry, |chunk, images| {

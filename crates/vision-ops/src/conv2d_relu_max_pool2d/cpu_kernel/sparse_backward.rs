@@ -2,8 +2,7 @@
 //!
 //! For each image and output channel these are listed: upstream gradient and number of the position (see [`Patches`]). Then
 //! each entry is a handful of multiply-adds: its patch times its gradient is added to the channel's weight gradient, which
-//! stays in registers for the whole list. For the input gradient the entries of each
-//! position are marked ([`ByPosition`]).
+//! stays in registers for the whole list. For the input gradient the entries of each position are marked ([`ByPosition`]).
 //!
 //! Chunks of images, cut by the batch alone, sum their own weight gradients; the chunks are added in order.
 
@@ -88,7 +87,7 @@ pub(in crate::conv2d_relu_max_pool2d) fn backward<F: Element>(
     };
     let sums_len = shared.sums_len();
     let chunks = conv.batch.div_ceil(chunk_size(geometry));
-    let mut sums = vec![F::ZERO; chunks * sums_len];
+    let mut sums = Scratch::zeroed(chunks * sums_len);
     let x_len = match wanted.x {
         true => conv.batch * conv.input_len(),
         false => 0,
