@@ -68,9 +68,6 @@ mod pages {
         let page = page_size();
         let start = memory.as_mut_ptr() as usize;
         let whole_pages = start.next_multiple_of(page)..(start + bytes) / page * page;
-        if whole_pages.is_empty() {
-            return;
-        }
         // SAFETY: the range is whole pages inside memory that this buffer owns, and nothing in it is written yet, so nothing
         // is lost with its content. The results are ignored because the advice is only a wish.
         let advise = |advice| unsafe {

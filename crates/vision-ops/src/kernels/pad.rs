@@ -55,13 +55,11 @@ impl<F: Float> Kernel for Pad<'_, F> {
         let zero = F::V::<S>::splat(s, F::ZERO);
         for (n, to) in self.to.chunks_exact_mut(plane).enumerate() {
             let image = &self.from[n * height * width..][..height * width];
-            let (before, mut rows) = to.split_at_mut(first);
-            before.fill(F::ZERO);
+            to[..first].fill(F::ZERO);
             for (y, from) in image.chunks_exact(width).enumerate() {
-                let len = if y + 1 < height { row } else { rows.len() };
-                let (to, others) = std::mem::take(&mut rows).split_at_mut(len);
-                rows = others;
-                let (pixels, gap) = to.split_at_mut(width);
+                let start = first + y * row;
+                let end = if y + 1 < height { start + row } else { plane };
+                let (pixels, gap) = to[start..end].split_at_mut(width);
                 for (from, to) in from.chunks(lanes).zip(pixels.chunks_mut(lanes)) {
                     if to.len() == lanes {
                         F::V::<S>::load(s, from).store(to);
