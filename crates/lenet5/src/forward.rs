@@ -1,12 +1,13 @@
 //! The forward pass, composed of Candle's ops or of fused ones.
 
 use candle_core::{DType, Result, Tensor};
-use candle_vision_ops::{Conv2dOptions, conv2d, conv2d_relu_max_pool2d, linear, max_pool2d};
+use candle_vision_ops::{Conv2dOptions, Layer, max_pool2d, sequential};
 
 /// How the forward pass (and with it the backward pass) is computed. Both give the same numbers up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Forward {
-    /// Five fused ops, one a layer, with hand-written gradients. In f32 and f64; half precision takes the composed form.
+    /// Five fused ops, one a layer, with hand-written gradients, whose activations stay out of Candle's graph. In f32 and f64;
+    /// half precision takes the composed form.
     #[default]
     Fused,
     /// Candle's own convolution, addition, relu and matrix product, with a max pooling of ours, because the gradient of Candle's
@@ -45,15 +46,35 @@ fn fused(images: &Tensor, parameters: &[&Tensor]) -> Result<Tensor> {
     let &[w1, b1, w2, b2, w3, b3, w4, b4, w5, b5] = parameters else {
         unreachable!("a model has ten parameters");
     };
-    let block = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
-        conv2d_relu_max_pool2d(x, weight, bias, Conv2dOptions::default(), (2, 2), (2, 2))
+    let options = Conv2dOptions::default();
+    let block = |weight, bias| Layer::Conv2dReluMaxPool2d {
+        weight,
+        bias,
+        options,
+        pool_kernel: (2, 2),
+        pool_stride: (2, 2),
     };
-    let x = block(images, w1, b1)?;
-    let x = block(&x, w2, b2)?;
-    // A 5 x 5 kernel on a 5 x 5 map has one position, which `conv2d` takes for a dense layer.
-    let x = conv2d(&x, w3, Some(b3), Conv2dOptions::default())?.flatten_from(1)?;
-    let x = linear(&x, w4, Some(b4), true)?;
-    linear(&x, w5, Some(b5), false)
+    let dense = |weight, bias, relu| Layer::Linear {
+        weight,
+        bias: Some(bias),
+        relu,
+    };
+    sequential(
+        images,
+        &[
+            block(w1, b1),
+            block(w2, b2),
+            // A 5 x 5 kernel on a 5 x 5 map has one position, which this takes for a dense layer.
+            Layer::Conv2d {
+                weight: w3,
+                bias: Some(b3),
+                options,
+            },
+            Layer::Flatten,
+            dense(w4, b4, true),
+            dense(w5, b5, false),
+        ],
+    )
 }
 
 fn composed(images: &Tensor, parameters: &[&Tensor]) -> Result<Tensor> {

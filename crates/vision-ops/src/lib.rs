@@ -7,6 +7,7 @@
 //! | [`conv2d_relu_max_pool2d()`] | convolution, bias, relu and max pooling in one, with a sparse backward pass |
 //! | [`linear()`] | a dense layer with its bias and relu |
 //! | [`max_pool2d()`] | the maximum of each window, any kernel and stride; the first maximum takes the whole gradient |
+//! | [`sequential()`] | layers one after the other, whose activations stay out of Candle's graph |
 //!
 //! Every op takes tensors of any layout, tracks gradients through Candle's autograd, and gives no gradient to an argument
 //! that tracks none. Backward passes are not differentiable again. Every op has a form out of tensor ops in its module
@@ -31,6 +32,7 @@ mod layer_op;
 pub mod linear;
 pub mod max_pool2d;
 mod relu;
+pub mod sequential;
 mod strided_view;
 mod tensor_access;
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub use conv2d_relu_max_pool2d::conv2d_relu_max_pool2d;
 pub use error::VisionOpError;
 pub use linear::linear;
 pub use max_pool2d::max_pool2d;
+pub use sequential::{Layer, sequential};
 
 // The README's example is compiled and run with the documentation's.
 #[cfg(doctest)]

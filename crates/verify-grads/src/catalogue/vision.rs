@@ -4,7 +4,9 @@ use super::inputs::{shape_name, values};
 use crate::case::Case;
 use candle_core::{DType, Result, Tensor};
 use candle_gradcheck::GradCheck;
-use candle_vision_ops::{Conv2dOptions, conv2d, conv2d_relu_max_pool2d, linear, max_pool2d};
+use candle_vision_ops::{
+    Conv2dOptions, Layer, conv2d, conv2d_relu_max_pool2d, linear, max_pool2d, sequential,
+};
 
 const DTYPES: [DType; 2] = [DType::F64, DType::F32];
 
@@ -71,6 +73,7 @@ pub(super) fn cases() -> Vec<Case> {
                 }
             }
         }
+        cases.push(joined(dtype));
     }
     cases
 }
@@ -233,6 +236,54 @@ fn dense(dtype: DType, shape: &[usize], outputs: usize, relu: bool, biased: bool
         let run = |i: &[Tensor]| linear(&i[0], &i[1], i.get(2), relu);
         Ok(GradCheck::new()
             .names(["x", "weight", "bias"])
+            .check(run, &inputs)?
+            .into())
+    })
+}
+
+/// A block, a convolution and two dense layers, of awkward sizes, with the activations between them hidden from the graph.
+fn joined(dtype: DType) -> Case {
+    let op = "sequential";
+    let name = format!("{op}/block_conv_dense_dense/{}", dtype.as_str());
+    Case::new(name, op, dtype, move |device| {
+        let shapes: [&[usize]; 8] = [
+            &[2, 2, 7, 9],
+            &[3, 2, 3, 2],
+            &[3],
+            &[4, 3, 2, 3],
+            &[5, 8],
+            &[5],
+            &[3, 5],
+            &[3],
+        ];
+        let inputs = shapes
+            .iter()
+            .zip(0..)
+            .map(|(shape, seed)| values(shape, dtype, seed, device))
+            .collect::<Result<Vec<_>>>()?;
+        let run = |i: &[Tensor]| {
+            let options = Conv2dOptions::default();
+            let block = Layer::Conv2dReluMaxPool2d {
+                weight: &i[1],
+                bias: &i[2],
+                options,
+                pool_kernel: (2, 2),
+                pool_stride: (2, 2),
+            };
+            let conv = Layer::Conv2d {
+                weight: &i[3],
+                bias: None,
+                options,
+            };
+            let dense = |weight, bias, relu| Layer::Linear { weight, bias, relu };
+            let hidden = dense(&i[4], Some(&i[5]), true);
+            let last = dense(&i[6], Some(&i[7]), false);
+            sequential(&i[0], &[block, conv, Layer::Flatten, hidden, last])
+        };
+        Ok(GradCheck::new()
+            .names([
+                "x", "weight1", "bias1", "weight2", "weight3", "bias3", "weight4", "bias4",
+            ])
             .check(run, &inputs)?
             .into())
     })

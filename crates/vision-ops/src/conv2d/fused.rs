@@ -1,35 +1,31 @@
 //! Convolution as a layer. Backward needs nothing but the arguments.
 
 #[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{CudaStorage, Tensor};
+use candle_core::{Result, Shape};
 use candle_simd::Isa;
 
 #[cfg(feature = "cuda")]
 use super::cuda_kernel;
 use super::{Conv2dGeometry, cpu_kernel};
 use crate::element::Element;
-use crate::layer_op::{self, Arguments, Gradients, Known, Layer, Wanted};
+use crate::layer_op::{Arguments, Gradients, Known, Layer, Wanted};
 #[cfg(feature = "cuda")]
 use crate::layer_op::{Backward, CudaArgument, TensorGradients};
 
-struct Conv2d {
+pub(crate) struct Conv2d {
     geometry: Conv2dGeometry,
     /// Taken where the op is called, so that a forced instruction set covers backward too.
     isa: Isa,
 }
 
-pub(super) fn apply(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    geometry: Conv2dGeometry,
-) -> Result<Tensor> {
-    let layer = Conv2d {
-        geometry,
-        isa: Isa::active(),
-    };
-    layer_op::apply(layer, x, weight, bias)
+impl Conv2d {
+    pub(super) fn new(geometry: Conv2dGeometry) -> Self {
+        Self {
+            geometry,
+            isa: Isa::active(),
+        }
+    }
 }
 
 impl Layer for Conv2d {

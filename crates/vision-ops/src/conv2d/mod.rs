@@ -19,8 +19,10 @@ mod tests;
 use candle_core::{Result, Tensor};
 
 use crate::element::has_kernels;
-use crate::linear;
+use crate::layer_op::{self, Layer};
+use crate::linear::{Linear, layer_of_samples, linear};
 pub(crate) use cpu_kernel::{backward, forward};
+pub(crate) use fused::Conv2d;
 pub(crate) use geometry::Conv2dGeometry;
 
 const OP: &str = "conv2d";
@@ -93,15 +95,39 @@ pub fn conv2d(
     bias: Option<&Tensor>,
     options: Conv2dOptions,
 ) -> Result<Tensor> {
+    match layer(x, weight, bias, options)? {
+        Some(Conv2dLayer::Windows(layer)) => layer_op::apply(layer, x, weight, bias),
+        Some(Conv2dLayer::Dense(layer)) if x.device().is_cpu() => {
+            layer_op::apply(layer, x, weight, bias)
+        }
+        Some(Conv2dLayer::Dense(layer)) => {
+            let y = linear(&x.flatten_from(1)?, &weight.flatten_from(1)?, bias, false)?;
+            y.reshape(layer.result_shape())
+        }
+        None => composed::conv2d(x, weight, bias, options),
+    }
+}
+
+/// What computes a convolution.
+pub(crate) enum Conv2dLayer {
+    /// The kernel covers the whole image.
+    Dense(Linear),
+    Windows(Conv2d),
+}
+
+/// The checked layer, where there are kernels for it. Of `x` this looks at shape, dtype and device alone.
+pub(crate) fn layer(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    options: Conv2dOptions,
+) -> Result<Option<Conv2dLayer>> {
     let geometry = Conv2dGeometry::new(OP, x, weight, bias, options)?;
     if geometry.is_dense()
-        && let Some(y) = linear::of_samples(x, weight, bias, geometry.result_shape())?
+        && let Some(layer) = layer_of_samples(x, weight, geometry.result_shape())
     {
-        return Ok(y);
+        return Ok(Some(Conv2dLayer::Dense(layer)));
     }
-    if has_kernels(x.device()) {
-        fused::apply(x, weight, bias, geometry)
-    } else {
-        composed::conv2d(x, weight, bias, options)
-    }
+    let windows = || Conv2dLayer::Windows(Conv2d::new(geometry));
+    Ok(has_kernels(x.device()).then(windows))
 }

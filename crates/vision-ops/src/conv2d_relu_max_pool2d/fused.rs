@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use candle_core::CudaStorage;
 #[cfg(feature = "cuda")]
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
-use candle_core::{Error, Result, Shape, Tensor};
+use candle_core::{Error, Result, Shape};
 use candle_simd::Isa;
 
 use super::cpu_kernel::channel_lanes::ChannelLanes;
@@ -20,7 +20,7 @@ use crate::layer_op::{self, Arguments, Gradients, Layer, Wanted};
 #[cfg(feature = "cuda")]
 use crate::layer_op::{Backward, CudaArgument, TensorGradients};
 
-struct Conv2dReluMaxPool2d {
+pub(crate) struct Conv2dReluMaxPool2d {
     geometry: Geometry,
     plan: Plan,
     /// Taken where the op is called, so that a forced instruction set covers backward too.
@@ -30,24 +30,6 @@ struct Conv2dReluMaxPool2d {
     winners: OnceLock<Vec<u8>>,
     #[cfg(feature = "cuda")]
     cuda_winners: OnceLock<CudaSlice<u8>>,
-}
-
-pub(super) fn apply(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    geometry: Geometry,
-    plan: Plan,
-) -> Result<Tensor> {
-    let layer = Conv2dReluMaxPool2d {
-        geometry,
-        plan,
-        isa: Isa::active(),
-        winners: OnceLock::new(),
-        #[cfg(feature = "cuda")]
-        cuda_winners: OnceLock::new(),
-    };
-    layer_op::apply(layer, x, weight, Some(bias))
 }
 
 /// What backward computes from, the winners among it; row-major.
@@ -61,6 +43,18 @@ pub(super) struct Known<'a, F> {
 }
 
 impl Conv2dReluMaxPool2d {
+    /// `plan` is one that computes in one op.
+    pub(super) fn new(geometry: Geometry, plan: Plan) -> Self {
+        Self {
+            geometry,
+            plan,
+            isa: Isa::active(),
+            winners: OnceLock::new(),
+            #[cfg(feature = "cuda")]
+            cuda_winners: OnceLock::new(),
+        }
+    }
+
     fn gradients<F: Element>(&self, wanted: Wanted, known: Known<'_, F>) -> Gradients<F> {
         match self.plan {
             // With 16 registers it holds too few sums at once, and lists of winners take half its time.

@@ -25,8 +25,10 @@ pub use plan::{Plan, plan};
 
 use crate::conv2d::{Conv2dGeometry, Conv2dOptions, conv2d};
 use crate::element::has_kernels;
+use crate::layer_op;
 use crate::max_pool2d::{PoolGeometry, max_pool2d};
 use crate::relu::relu;
+pub(crate) use fused::Conv2dReluMaxPool2d;
 
 const OP: &str = "conv2d_relu_max_pool2d";
 
@@ -101,22 +103,33 @@ pub fn conv2d_relu_max_pool2d(
     pool_kernel: (usize, usize),
     pool_stride: (usize, usize),
 ) -> Result<Tensor> {
-    let geometry = Geometry::new(x, weight, bias, options, pool_kernel, pool_stride)?;
-    if !has_kernels(x.device()) {
-        return composed::conv2d_relu_max_pool2d(
-            x,
-            weight,
-            bias,
-            options,
-            pool_kernel,
-            pool_stride,
-        );
-    }
-    match plan::choose(&geometry, x) {
-        Plan::Separate => {
+    match layer(x, weight, bias, options, pool_kernel, pool_stride)? {
+        Some(layer) => layer_op::apply(layer, x, weight, Some(bias)),
+        None if has_kernels(x.device()) => {
             let map = relu(&conv2d(x, weight, Some(bias), options)?)?;
             max_pool2d(&map, pool_kernel, pool_stride)
         }
-        plan => fused::apply(x, weight, bias, geometry, plan),
+        None => {
+            composed::conv2d_relu_max_pool2d(x, weight, bias, options, pool_kernel, pool_stride)
+        }
     }
+}
+
+/// The checked layer, where one op computes it. Of `x` this looks at shape, dtype and device alone.
+pub(crate) fn layer(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    options: Conv2dOptions,
+    pool_kernel: (usize, usize),
+    pool_stride: (usize, usize),
+) -> Result<Option<Conv2dReluMaxPool2d>> {
+    let geometry = Geometry::new(x, weight, bias, options, pool_kernel, pool_stride)?;
+    if !has_kernels(x.device()) {
+        return Ok(None);
+    }
+    Ok(match plan::choose(&geometry, x) {
+        Plan::Separate => None,
+        plan => Some(Conv2dReluMaxPool2d::new(geometry, plan)),
+    })
 }

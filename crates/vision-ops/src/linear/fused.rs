@@ -2,17 +2,17 @@
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{Result, Shape};
 use candle_simd::Isa;
 
 use super::{Sizes, cpu_kernel};
 use crate::element::Element;
 use crate::kernels::scratch::Scratch;
-use crate::layer_op::{self, Arguments, Gradients, Known, Layer, Wanted};
+use crate::layer_op::{Arguments, Gradients, Known, Layer, Wanted};
 #[cfg(feature = "cuda")]
 use crate::layer_op::{Backward, CudaArgument, TensorGradients};
 
-struct Linear {
+pub(crate) struct Linear {
     sizes: Sizes,
     relu: bool,
     /// Shape of the result.
@@ -21,21 +21,15 @@ struct Linear {
     isa: Isa,
 }
 
-pub(super) fn apply(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    relu: bool,
-    sizes: Sizes,
-    result: Shape,
-) -> Result<Tensor> {
-    let layer = Linear {
-        sizes,
-        relu,
-        result,
-        isa: Isa::active(),
-    };
-    layer_op::apply(layer, x, weight, bias)
+impl Linear {
+    pub(super) fn new(sizes: Sizes, relu: bool, result: Shape) -> Self {
+        Self {
+            sizes,
+            relu,
+            result,
+            isa: Isa::active(),
+        }
+    }
 }
 
 impl Layer for Linear {

@@ -17,7 +17,9 @@ use candle_core::{Device, Result, Shape, Tensor};
 
 use crate::VisionOpError;
 use crate::element::{dtypes, has_kernels};
+use crate::layer_op;
 use crate::tensor_access::{check_companion, check_dtype};
+pub(crate) use fused::Linear;
 
 const OP: &str = "linear";
 
@@ -50,42 +52,44 @@ const OP: &str = "linear";
 /// # }
 /// ```
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+    match layer(x, weight, bias, relu)? {
+        Some(layer) => layer_op::apply(layer, x, weight, bias),
+        None => composed::linear(x, weight, bias, relu),
+    }
+}
+
+/// The checked layer, where there are kernels for it. Of `x` this looks at shape, dtype and device alone.
+pub(crate) fn layer(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    relu: bool,
+) -> Result<Option<Linear>> {
     let sizes = check(x, weight, bias)?;
     if !sizes.have_kernels(x.device()) {
-        return composed::linear(x, weight, bias, relu);
+        return Ok(None);
     }
     let mut result = x.dims().to_vec();
     if let Some(last) = result.last_mut() {
         *last = sizes.outputs;
     }
-    fused::apply(x, weight, bias, relu, sizes, Shape::from(result))
+    Ok(Some(Linear::new(sizes, relu, Shape::from(result))))
 }
 
 /// A dense layer over whole samples, such as a convolution whose kernel covers the image: of `x` (N, ...) and `weight` (O, ...),
-/// alike behind the first dimension, and `bias` (O), all checked by the caller. The result has shape `result`, N * O elements.
+/// alike behind the first dimension, which the caller has checked. The result has shape `result`, N * O elements.
 ///
 /// On the CPU one op, since each reshape around it would be an edge of the graph with zeros and an addition of its own.
 /// `None` where there are no kernels for it.
-pub(crate) fn of_samples(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    result: Shape,
-) -> Result<Option<Tensor>> {
-    let (rows, outputs) = (x.dim(0)?, weight.dim(0)?);
+pub(crate) fn layer_of_samples(x: &Tensor, weight: &Tensor, result: Shape) -> Option<Linear> {
+    let (rows, outputs) = (*x.dims().first()?, *weight.dims().first()?);
     let sizes = Sizes {
         rows,
         inputs: x.dims()[1..].iter().product(),
         outputs,
     };
-    if !sizes.have_kernels(x.device()) {
-        return Ok(None);
-    }
-    if x.device().is_cpu() {
-        return fused::apply(x, weight, bias, false, sizes, result).map(Some);
-    }
-    let y = linear(&x.flatten_from(1)?, &weight.flatten_from(1)?, bias, false)?;
-    y.reshape(result).map(Some)
+    let layer = || Linear::new(sizes, false, result);
+    sizes.have_kernels(x.device()).then(layer)
 }
 
 /// Rows (the product of the leading dimensions), inputs and outputs.

@@ -1,15 +1,23 @@
 //! Layers as custom ops of Candle: what all ops of `x`, `weight` and `bias` have in common.
 //!
 //! A [`Layer`] computes on slices of one float type and on CUDA; [`apply`] makes arguments contiguous, chooses the float type and
-//! gives gradients back to Candle's graph.
+//! gives gradients back to Candle's graph. [`join`] does the same for a layer whose `x` or result is hidden from the graph.
+
+mod hidden;
+
+use std::sync::Arc;
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Storage, Tensor,
+};
 
 use crate::element::Element;
 use crate::tensor_access::{contiguous_slice, cpu_slice};
+use hidden::Hidden;
+pub(crate) use hidden::{Activation, shaped};
 
 /// `x`, `weight` and `bias` in one form.
 #[derive(Clone, Copy)]
@@ -84,31 +92,68 @@ pub(crate) fn apply<L: Layer + 'static>(
     weight: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    match bias {
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, LayerOp(layer)),
-        None => x.apply_op2(&weight, LayerOp(layer)),
-    }
+    let x = Activation::visible(x);
+    Ok(join(layer, &x, weight, bias, false)?.into_tensor())
 }
 
-struct LayerOp<L>(L);
+/// Applies a layer, on the CPU where an activation is hidden, and hides the result if the next layer alone will see it.
+pub(crate) fn join<L: Layer + 'static>(
+    layer: L,
+    x: &Activation,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    hide: bool,
+) -> Result<Activation> {
+    let result = hide.then(Arc::<Hidden>::default);
+    let op = LayerOp {
+        layer,
+        x: x.hidden.clone(),
+        result: result.clone(),
+    };
+    let (x, weight) = (x.node.contiguous()?, weight.contiguous()?);
+    let node = match bias {
+        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op)?,
+        None => x.apply_op2(&weight, op)?,
+    };
+    Ok(Activation {
+        node,
+        hidden: result,
+    })
+}
+
+struct LayerOp<L> {
+    layer: L,
+    /// Where `x` comes from and its gradient goes to, if not through the graph.
+    x: Option<Arc<Hidden>>,
+    /// Where the result goes to and its gradient comes from, if not through the graph.
+    result: Option<Arc<Hidden>>,
+}
 
 type Argument<'a> = (&'a CpuStorage, &'a Layout);
 
 impl<L: Layer> LayerOp<L> {
     fn forward(&self, arguments: Arguments<Argument<'_>>) -> Result<(CpuStorage, Shape)> {
-        let storage = match arguments.x.0.dtype() {
+        let storage = match arguments.weight.0.dtype() {
             DType::F32 => self.forward_in::<f32>(arguments)?,
             DType::F64 => self.forward_in::<f64>(arguments)?,
             other => return Err(Error::UnsupportedDTypeForOp(other, L::OP).bt()),
         };
-        Ok((storage, self.0.result_shape()))
+        Ok(match &self.result {
+            Some(hidden) => {
+                hidden.set(storage);
+                Hidden::stand_in()
+            }
+            None => (storage, self.layer.result_shape()),
+        })
     }
 
     fn forward_in<F: Element>(&self, arguments: Arguments<Argument<'_>>) -> Result<CpuStorage> {
         let Arguments { x, weight, bias } = arguments;
-        let y = self.0.forward(Arguments {
-            x: contiguous_slice::<F>(x.0, x.1)?,
+        let y = self.layer.forward(Arguments {
+            x: match &self.x {
+                Some(hidden) => hidden.values(L::OP)?.as_slice::<F>()?,
+                None => contiguous_slice(x.0, x.1)?,
+            },
             weight: contiguous_slice(weight.0, weight.1)?,
             bias: bias.map(|(s, l)| contiguous_slice(s, l)).transpose()?,
         })?;
@@ -120,16 +165,16 @@ impl<L: Layer> LayerOp<L> {
         &self,
         arguments: Arguments<CudaArgument<'_>>,
     ) -> Result<(CudaStorage, Shape)> {
-        let y = self.0.forward_on_cuda(arguments)?;
-        Ok((y, self.0.result_shape()))
+        let y = self.layer.forward_on_cuda(arguments)?;
+        Ok((y, self.layer.result_shape()))
     }
 
     fn backward(&self, known: Backward<'_>) -> Result<TensorGradients> {
         #[cfg(feature = "cuda")]
         if known.upstream.device().is_cuda() {
-            return self.0.backward_on_cuda(known);
+            return self.layer.backward_on_cuda(known);
         }
-        match known.upstream.dtype() {
+        match known.arguments.weight.dtype() {
             DType::F32 => self.backward_in::<f32>(known),
             DType::F64 => self.backward_in::<f64>(known),
             other => Err(Error::UnsupportedDTypeForOp(other, L::OP).bt()),
@@ -143,18 +188,22 @@ impl<L: Layer> LayerOp<L> {
             weight: weight.track_op(),
             bias: bias.is_some_and(Tensor::track_op),
         };
+        let hidden_upstream = match &self.result {
+            Some(hidden) => Some(hidden.take(L::OP, known.upstream)?),
+            None => None,
+        };
         let upstream = known.upstream.contiguous()?;
         let gradients = {
             let tensors = [x, weight, known.result, &upstream];
             let stored = tensors.map(Tensor::storage_and_layout);
-            let [x, weight, result, upstream] = stored.each_ref().map(|(s, l)| cpu_slice(s, l));
+            let [x, weight, result, upstream] = stored.each_ref().map(|(s, l)| (&**s, *l));
             let known = Known {
-                x: x?,
-                weight: weight?,
-                result: result?,
-                upstream: upstream?,
+                x: elements(values(&self.x, L::OP)?, x)?,
+                weight: elements(None, weight)?,
+                result: elements(values(&self.result, L::OP)?, result)?,
+                upstream: elements(hidden_upstream.as_ref(), upstream)?,
             };
-            self.0.backward::<F>(wanted, known)?
+            self.layer.backward::<F>(wanted, known)?
         };
         let tensor = |wanted: bool, gradient: Vec<F>, like: &Tensor| {
             wanted
@@ -162,13 +211,33 @@ impl<L: Layer> LayerOp<L> {
                 .transpose()
         };
         Ok([
-            tensor(wanted.x, gradients.x, x)?,
+            match &self.x {
+                Some(hidden) if wanted.x => Some(hidden.leave(gradients.x)?),
+                Some(_) => None,
+                None => tensor(wanted.x, gradients.x, x)?,
+            },
             tensor(wanted.weight, gradients.weight, weight)?,
             match bias {
                 Some(bias) => tensor(wanted.bias, gradients.bias, bias)?,
                 None => None,
             },
         ])
+    }
+}
+
+/// What a hidden activation holds, where there is one.
+fn values<'a>(hidden: &'a Option<Arc<Hidden>>, op: &str) -> Result<Option<&'a CpuStorage>> {
+    hidden.as_ref().map(|hidden| hidden.values(op)).transpose()
+}
+
+/// The elements that are hidden, or else those of the tensor.
+fn elements<'a, F: Element>(
+    hidden: Option<&'a CpuStorage>,
+    (storage, layout): (&'a Storage, &'a Layout),
+) -> Result<&'a [F]> {
+    match hidden {
+        Some(hidden) => hidden.as_slice(),
+        None => cpu_slice(storage, layout),
     }
 }
 
