@@ -42,22 +42,26 @@ impl<F: Float> Kernel for Turn<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let lanes = F::V::<S>::LANES;
-        for i in (0..self.rows).step_by(lanes) {
-            for j in (0..self.columns).step_by(lanes) {
-                if i + lanes <= self.rows && j + lanes <= self.columns {
-                    // SAFETY: the whole block lies inside the matrix, whose bounds `turn` checked; the slices are
-                    // distinct borrows, so they do not overlap.
-                    unsafe {
-                        let from = self.from.as_ptr().add(i * self.from_stride + j);
-                        let to = self.to.as_mut_ptr().add(j * self.to_stride + i);
-                        F::V::<S>::transpose_ptr(s, from, self.from_stride, to, self.to_stride);
-                    }
-                    continue;
+        if self.rows < lanes || self.columns < lanes {
+            for j in 0..self.columns {
+                for i in 0..self.rows {
+                    self.to[j * self.to_stride + i] = self.from[i * self.from_stride + j];
                 }
-                for j in j..self.columns.min(j + lanes) {
-                    for i in i..self.rows.min(i + lanes) {
-                        self.to[j * self.to_stride + i] = self.from[i * self.from_stride + j];
-                    }
+            }
+            return;
+        }
+        // The last block of a row or column overlaps the one before it. Blocks that share cache lines, on both sides, follow one
+        // another: written lines below one another, read lines a row of blocks apart.
+        for j in (0..self.columns).step_by(lanes) {
+            let j = j.min(self.columns - lanes);
+            for i in (0..self.rows).step_by(lanes) {
+                let i = i.min(self.rows - lanes);
+                // SAFETY: the whole block lies inside the matrix, whose bounds `turn` checked; the slices are distinct
+                // borrows, so they do not overlap.
+                unsafe {
+                    let from = self.from.as_ptr().add(i * self.from_stride + j);
+                    let to = self.to.as_mut_ptr().add(j * self.to_stride + i);
+                    F::V::<S>::transpose_ptr(s, from, self.from_stride, to, self.to_stride);
                 }
             }
         }

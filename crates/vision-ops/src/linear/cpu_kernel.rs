@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use crate::element::Element;
+use crate::kernels::lanes::lanes;
 use crate::kernels::product::{Columns, Product, Start, Target, Term};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
@@ -57,15 +58,17 @@ pub(super) fn forward<F: Element>(
     } = sizes;
     let mut y = Uninit::<F>::new(rows * outputs);
     let parts = Disjoint::new(&mut y.as_uninit()[..rows * outputs]);
-    let mut turned = Scratch::dirty(inputs * outputs);
+    // Rows of whole vectors, so that none straddles two cache lines.
+    let stride = outputs.next_multiple_of(lanes::<F>(isa));
+    let mut turned = Scratch::dirty(inputs * stride);
     turn(
         isa,
         (outputs, inputs),
         (weight, inputs),
-        (&mut turned, outputs),
+        (&mut turned, stride),
     );
     let turned: &[F] = &turned;
-    let terms = Term::multiples(inputs, 1, outputs);
+    let terms = Term::multiples(inputs, 1, stride);
     for_pieces(rows, PIECE, rows * inputs * outputs, |piece| {
         // SAFETY: the pieces do not overlap.
         let y = unsafe { parts.part(piece.start * outputs..piece.end * outputs) };
