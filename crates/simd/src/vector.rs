@@ -313,6 +313,20 @@ pub trait Vector:
         }
     }
 
+    /// Where [`Self::LANES`] bytes have a bit of `bits`.
+    ///
+    /// # Safety
+    /// `p` is valid for reading them.
+    #[inline(always)]
+    unsafe fn have_bits_u8_ptr(s: Self::Token, p: *const u8, bits: u8) -> Self::Mask {
+        let mut found = [Self::Elem::ZERO; MAX_LANES];
+        for (lane, x) in found[..Self::LANES].iter_mut().enumerate() {
+            // SAFETY: lane is below LANES.
+            *x = Self::Elem::from_f64(f64::from(unsafe { *p.add(lane) } & bits));
+        }
+        Self::load(s, &found).gt(Self::splat(s, Self::Elem::ZERO))
+    }
+
     /// Widens [`Self::LANES`] bytes.
     ///
     /// # Safety

@@ -376,6 +376,10 @@ avx512_vector! {
             x86!(_mm512_storeu_si512(p.cast(), _mm512_maskz_compress_epi32(mask, _mm512_cvtps_epi32(self.0))))
         }
         #[inline(always)]
+        unsafe fn have_bits_u8_ptr(_: Avx512, p: *const u8, bits: u8) -> __mmask16 {
+            x86!(_mm_test_epi8_mask(_mm_loadu_si128(p.cast()), _mm_set1_epi8(bits.cast_signed())))
+        }
+        #[inline(always)]
         unsafe fn load_u8_ptr(_: Avx512, p: *const u8) -> Self {
             x86!(Self(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))))
         }

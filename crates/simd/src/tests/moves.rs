@@ -69,7 +69,7 @@ fn compressing_moves_the_chosen_lanes_to_the_front() {
 }
 
 #[test]
-fn bytes_widen_and_narrow_without_loss() {
+fn bytes_widen_and_narrow_without_loss_and_show_their_bits() {
     struct Bytes;
     impl Check for Bytes {
         #[inline(always)]
@@ -84,6 +84,15 @@ fn bytes_widen_and_narrow_without_loss() {
                 assert_eq!(back, chunk);
                 for (lane, &byte) in chunk.iter().enumerate() {
                     assert_eq!(wide.to_array()[lane].to_f64(), f64::from(byte));
+                }
+                for bits in [0, 1, 2, 0x81, 0xff] {
+                    // SAFETY: as above.
+                    let found = unsafe { V::have_bits_u8_ptr(s, chunk.as_ptr(), bits) };
+                    let found = V::mask_bits(found);
+                    for (lane, &byte) in chunk.iter().enumerate() {
+                        assert_eq!(found >> lane & 1 == 1, byte & bits != 0);
+                    }
+                    assert_eq!(found >> (V::LANES - 1) >> 1, 0);
                 }
             }
         }

@@ -12,7 +12,7 @@
 //! Chunks of images, cut by the batch alone, sum their own gradients; the chunks are added in order.
 
 use candle_simd::parallel::Disjoint;
-use candle_simd::{Float, Isa, Kernel, Simd, Vector};
+use candle_simd::{Isa, Kernel, Simd, Vector};
 
 use super::super::Geometry;
 use super::super::fused::Known;
@@ -329,8 +329,7 @@ impl<F: Element> Images<'_, F> {
         let conv = &self.geometry.conv;
         let Layout { rows, half, width } = *self.layout;
         let (taps, (height, windows)) = (conv.taps(), self.geometry.pool.output);
-        let number = |x: f64| F::V::<S>::splat(s, <F as Float>::from_f64(x));
-        let (zero, right, below, corner) = (number(0.0), number(1.0), number(2.0), number(3.0));
+        let zero = F::V::<S>::splat(s, F::ZERO);
         let (lanes, row_step) = (F::V::<S>::LANES, 2 * half);
         // The piece's first column, and those an even number from it, lie in one half of a row, the others in the other.
         let column = |column: usize| column % 2 * half + column / 2;
@@ -381,7 +380,9 @@ impl<F: Element> Images<'_, F> {
                             let mut winners = self.winners.as_ptr().add(winners);
                             for _ in 0..height {
                                 let gradient = F::V::<S>::load_ptr(s, gradients);
-                                let winner = F::V::<S>::load_u8_ptr(s, winners);
+                                // Of the winners' indices 0 to 3 odd ones lie right, and the upper two below.
+                                let [right, below] =
+                                    [1, 2].map(|bit| F::V::<S>::have_bits_u8_ptr(s, winners, bit));
                                 let met = !gradient.eq(zero);
                                 let pixels = |row: *const F, column: usize| {
                                     let at = halves[column % 2] + column / 2;
@@ -391,8 +392,6 @@ impl<F: Element> Images<'_, F> {
                                         false => pixels,
                                     }
                                 };
-                                let right = winner.eq(right) | winner.eq(corner);
-                                let below = winner.ge(below);
                                 let mut above = [gradient; C];
                                 for a in 0..=R {
                                     let row = seen.add(a * row_step);
