@@ -5,4 +5,5 @@ mod dense;
 mod fused;
 mod gradients;
 mod pooling;
+mod sequence;
 mod support;
