@@ -17,7 +17,7 @@ const KEPT: usize = 16;
 const KEPT_BYTES: usize = 8 << 20;
 
 /// Buffers start on a cache line: a vector of 64 bytes that straddles two costs twice the time.
-const ALIGNMENT: usize = 64;
+pub(super) const ALIGNMENT: usize = 64;
 
 /// A buffer from the thread's pool; it goes back there when dropped.
 pub(crate) struct Scratch<F: Float> {

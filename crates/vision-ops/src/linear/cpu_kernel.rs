@@ -8,10 +8,8 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use crate::element::Element;
-use crate::kernels::lanes::lanes;
 use crate::kernels::product::{Columns, Product, Start, Target, Term};
-use crate::kernels::scratch::Scratch;
-use crate::kernels::turn::turn;
+use crate::kernels::turn::Turned;
 
 /// Multiply-adds from which a product goes to the thread pool: about 15 microseconds.
 const PARALLEL_FROM: usize = 1 << 20;
@@ -58,24 +56,15 @@ pub(super) fn forward<F: Element>(
     } = sizes;
     let mut y = Uninit::<F>::new(rows * outputs);
     let parts = Disjoint::new(&mut y.as_uninit()[..rows * outputs]);
-    // Rows of whole vectors, so that none straddles two cache lines.
-    let stride = outputs.next_multiple_of(lanes::<F>(isa));
-    let mut turned = Scratch::dirty(inputs * stride);
-    turn(
-        isa,
-        (outputs, inputs),
-        (weight, inputs),
-        (&mut turned, stride),
-    );
-    let turned: &[F] = &turned;
-    let terms = Term::multiples(inputs, 1, stride);
+    let turned = Turned::new(isa, (outputs, inputs), (weight, inputs));
+    let terms = Term::multiples(inputs, 1, turned.stride());
     for_pieces(rows, PIECE, rows * inputs * outputs, |piece| {
         // SAFETY: the pieces do not overlap.
         let y = unsafe { parts.part(piece.start * outputs..piece.end * outputs) };
         Product {
             a: &x[piece.start * inputs..piece.end * inputs],
             a_rows: &multiples(piece.len(), inputs),
-            b: turned,
+            b: turned.elements(),
             terms: &terms,
             columns: Columns::neighbours(outputs),
             c: Target::Fresh(y),
