@@ -17,7 +17,21 @@ const KEPT: usize = 16;
 const KEPT_BYTES: usize = 8 << 20;
 
 /// Buffers start on a cache line: a vector of 64 bytes that straddles two costs twice the time.
-pub(super) const ALIGNMENT: usize = 64;
+const ALIGNMENT: usize = 64;
+
+/// Elements that a buffer needs beside its own, for [`aligned_start`] to skip.
+pub(super) const fn slack<F>() -> usize {
+    ALIGNMENT / size_of::<F>()
+}
+
+/// How many elements to skip from `at` to a cache line, at most [`slack`]. Where an address cannot be aligned, which only an
+/// interpreter says, none.
+pub(super) fn aligned_start<F>(at: *const F) -> usize {
+    match at.align_offset(ALIGNMENT) {
+        offset if offset <= slack::<F>() => offset,
+        _ => 0,
+    }
+}
 
 /// A buffer from the thread's pool; it goes back there when dropped.
 pub(crate) struct Scratch<F: Float> {
@@ -30,7 +44,7 @@ pub(crate) struct Scratch<F: Float> {
 impl<F: Float> Scratch<F> {
     /// `len` elements that hold some finite or non-finite numbers of earlier calls: write before reading.
     pub(crate) fn dirty(len: usize) -> Self {
-        let with_room = len + ALIGNMENT / size_of::<F>();
+        let with_room = len + slack::<F>();
         let kept = POOL.with_borrow_mut(|pool| {
             // The smallest that is large enough, else the largest of this type.
             let fit = |buffer: &Box<dyn Any>| buffer.downcast_ref::<Vec<F>>().map(Vec::len);
@@ -51,11 +65,7 @@ impl<F: Float> Scratch<F> {
         if data.len() < with_room {
             data = vec![F::ZERO; with_room.next_multiple_of(1024)];
         }
-        // Where an address cannot be aligned, which only an interpreter says, the start will do.
-        let start = match data.as_ptr().align_offset(ALIGNMENT) {
-            offset if offset <= with_room - len => offset,
-            _ => 0,
-        };
+        let start = aligned_start(data.as_ptr());
         Self { data, start, len }
     }
 

@@ -6,7 +6,7 @@ use candle_simd::buffer::Uninit;
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::lanes::lanes;
-use super::scratch::ALIGNMENT;
+use super::scratch::{aligned_start, slack};
 
 /// Writes `to[j * to_stride + i] = from[i * from_stride + j]` for i below `rows` and j below `columns`.
 ///
@@ -35,14 +35,10 @@ impl<F: Float> Turned<F> {
     /// Turns a matrix of `rows` and `columns`. The rows of the result are whole vectors on cache lines, so that none straddles two.
     pub(crate) fn new(isa: Isa, (rows, columns): (usize, usize), from: (&[F], usize)) -> Self {
         let stride = rows.next_multiple_of(lanes::<F>(isa));
-        let slack = ALIGNMENT / size_of::<F>();
-        let len = columns * stride + slack;
+        let len = columns * stride + slack::<F>();
         let mut memory = Uninit::<F>::new(len);
         let to = &mut memory.as_uninit()[..len];
-        let start = match to.as_ptr().align_offset(ALIGNMENT) {
-            offset if offset <= slack => offset,
-            _ => 0,
-        };
+        let start = aligned_start(to.as_ptr());
         let (before, turned) = to.split_at_mut(start);
         let (turned, behind) = turned.split_at_mut(columns * stride);
         isa.dispatch(ZeroEnds {
