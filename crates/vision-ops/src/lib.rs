@@ -11,7 +11,7 @@
 //!
 //! Every op takes tensors of any layout, tracks gradients through Candle's autograd, and gives no gradient to an argument
 //! that tracks none. Backward passes are not differentiable again. Every op has a form out of tensor ops in its module
-//! `composed`, which is the oracle of the tests and the path on devices that have no kernels.
+//! `composed`, which is the oracle of the tests and the path on devices that have no kernels; that of `sequential` are the other ops.
 //!
 //! Large results and their gradients cost page faults: a program that calls [`keep_freed_memory`] when it starts took about half the
 //! time for a convolution with its backward pass (`cargo xtask bench vision`, with and without `--keep-memory`).

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use candle_core::{CpuStorage, DType, Device, Error, Result, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, Device, Error, Result, Shape, Tensor, WithDType};
 
 use crate::error::backward_too_early;
 
@@ -39,31 +39,31 @@ impl Hidden {
     /// be on their way at once.
     pub(super) fn leave<T: WithDType>(&self, gradient: Vec<T>) -> Result<Tensor> {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let mut gradients = self
-            .gradients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        gradients.insert(ticket, T::to_cpu_storage_owned(gradient));
+        self.gradients()
+            .insert(ticket, T::to_cpu_storage_owned(gradient));
         Tensor::new(ticket as f64, &Device::Cpu)
     }
 
     /// The gradient that was left for this ticket.
     pub(super) fn take(&self, op: &str, ticket: &Tensor) -> Result<CpuStorage> {
         let ticket = ticket.to_scalar::<f64>()?;
-        let mut gradients = self
-            .gradients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        gradients.remove(&(ticket as u64)).ok_or_else(|| {
+        let gradient = self.gradients().remove(&(ticket as u64));
+        gradient.ok_or_else(|| {
             Error::Msg(format!(
                 "{op}: no gradient has come from the layer behind (ticket {ticket})"
             ))
         })
     }
+
+    /// Each insertion and removal is whole, also where a thread panicked that held the lock.
+    fn gradients(&self) -> MutexGuard<'_, HashMap<u64, CpuStorage>> {
+        self.gradients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An activation between two layers: in Candle's graph, or hidden from it.
-#[derive(Clone)]
 pub(crate) struct Activation {
     /// What the graph knows: the activation itself, or the scalar that stands for it.
     pub(super) node: Tensor,
@@ -83,9 +83,4 @@ impl Activation {
         debug_assert!(self.hidden.is_none());
         self.node
     }
-}
-
-/// A tensor of this shape that takes up no room, for checks that look at shape, dtype and device.
-pub(crate) fn shaped(shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
-    Tensor::zeros((), dtype, device)?.broadcast_as(shape)
 }

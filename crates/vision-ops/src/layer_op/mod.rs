@@ -10,14 +10,12 @@ use std::sync::Arc;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{
-    CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Storage, Tensor,
-};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
 
 use crate::element::Element;
 use crate::tensor_access::{contiguous_slice, cpu_slice};
+pub(crate) use hidden::Activation;
 use hidden::Hidden;
-pub(crate) use hidden::{Activation, shaped};
 
 /// `x`, `weight` and `bias` in one form.
 #[derive(Clone, Copy)]
@@ -150,10 +148,7 @@ impl<L: Layer> LayerOp<L> {
     fn forward_in<F: Element>(&self, arguments: Arguments<Argument<'_>>) -> Result<CpuStorage> {
         let Arguments { x, weight, bias } = arguments;
         let y = self.layer.forward(Arguments {
-            x: match &self.x {
-                Some(hidden) => hidden.values(L::OP)?.as_slice::<F>()?,
-                None => contiguous_slice(x.0, x.1)?,
-            },
+            x: hidden_or(values(&self.x, L::OP)?, || contiguous_slice(x.0, x.1))?,
             weight: contiguous_slice(weight.0, weight.1)?,
             bias: bias.map(|(s, l)| contiguous_slice(s, l)).transpose()?,
         })?;
@@ -188,20 +183,19 @@ impl<L: Layer> LayerOp<L> {
             weight: weight.track_op(),
             bias: bias.is_some_and(Tensor::track_op),
         };
-        let hidden_upstream = match &self.result {
-            Some(hidden) => Some(hidden.take(L::OP, known.upstream)?),
-            None => None,
-        };
+        let take = |hidden: &Arc<Hidden>| hidden.take(L::OP, known.upstream);
+        let hidden_upstream = self.result.as_ref().map(take).transpose()?;
         let upstream = known.upstream.contiguous()?;
         let gradients = {
             let tensors = [x, weight, known.result, &upstream];
             let stored = tensors.map(Tensor::storage_and_layout);
-            let [x, weight, result, upstream] = stored.each_ref().map(|(s, l)| (&**s, *l));
+            let [x, weight, result, upstream] =
+                stored.each_ref().map(|(s, l)| move || cpu_slice(s, l));
             let known = Known {
-                x: elements(values(&self.x, L::OP)?, x)?,
-                weight: elements(None, weight)?,
-                result: elements(values(&self.result, L::OP)?, result)?,
-                upstream: elements(hidden_upstream.as_ref(), upstream)?,
+                x: hidden_or(values(&self.x, L::OP)?, x)?,
+                weight: weight()?,
+                result: hidden_or(values(&self.result, L::OP)?, result)?,
+                upstream: hidden_or(hidden_upstream.as_ref(), upstream)?,
             };
             self.layer.backward::<F>(wanted, known)?
         };
@@ -230,14 +224,14 @@ fn values<'a>(hidden: &'a Option<Arc<Hidden>>, op: &str) -> Result<Option<&'a Cp
     hidden.as_ref().map(|hidden| hidden.values(op)).transpose()
 }
 
-/// The elements that are hidden, or else those of the tensor.
-fn elements<'a, F: Element>(
+/// The elements that are hidden, or else those that the graph knows.
+fn hidden_or<'a, F: Element>(
     hidden: Option<&'a CpuStorage>,
-    (storage, layout): (&'a Storage, &'a Layout),
+    visible: impl FnOnce() -> Result<&'a [F]>,
 ) -> Result<&'a [F]> {
     match hidden {
         Some(hidden) => hidden.as_slice(),
-        None => cpu_slice(storage, layout),
+        None => visible(),
     }
 }
 

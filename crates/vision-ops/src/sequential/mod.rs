@@ -13,7 +13,7 @@ use candle_core::{Result, Shape, Tensor};
 use crate::VisionOpError;
 use crate::conv2d::{self, Conv2d, Conv2dLayer, Conv2dOptions, conv2d};
 use crate::conv2d_relu_max_pool2d::{self, Conv2dReluMaxPool2d, conv2d_relu_max_pool2d};
-use crate::layer_op::{self, Activation, Layer as _, shaped};
+use crate::layer_op::{self, Activation, Layer as _};
 use crate::linear::{self, Linear, linear};
 
 const OP: &str = "sequential";
@@ -59,9 +59,9 @@ pub enum Layer<'a> {
 
 /// What `layers` make of `x`, one after the other.
 ///
-/// Values, gradients, dtypes, devices and layouts are those of the ops. All shapes are checked before anything is computed.
-/// Where a layer has no kernel of its own (on CUDA, or a window of more than 256 elements) the ops are called one after the
-/// other; a `tracing` event at trace level says which way was taken.
+/// Values, gradients, dtypes, devices and layouts are those of the ops. Joined layers are all checked before the first one
+/// computes. Elsewhere than on the CPU, or where a layer has no kernel of its own (a window of more than 256 elements), the ops
+/// are called one after the other; a `tracing` event at trace level says which way was taken.
 ///
 /// # Errors
 ///
@@ -145,10 +145,12 @@ fn prepare<'a>(x: &Tensor, layers: &[Layer<'a>]) -> Result<Option<Checked<'a>>> 
     if !x.device().is_cpu() {
         return Ok(None);
     }
+    // Stands for every activation in checks, which look at shape, dtype and device.
+    let scalar = Tensor::zeros((), x.dtype(), x.device())?;
     let mut shape = x.shape().clone();
     let mut prepared = Vec::with_capacity(layers.len());
     for layer in layers {
-        let x = shaped(&shape, x.dtype(), x.device())?;
+        let x = scalar.broadcast_as(&shape)?;
         let Some((kernels, weight, bias)) = (match *layer {
             Layer::Flatten => {
                 shape = flattened(&shape)?;
