@@ -185,10 +185,10 @@ fn for_each(count: usize, multiply_adds: usize, f: impl Fn(usize) + Sync + Send)
 }
 
 /// Whether vectors that end with each of `rows` rows of `columns` are no more than those of `positions` in one run; they need
-/// no copy of the result. A single vector a row has too few sums to hide the latency of a multiply-add.
+/// no copy of the result. Single vectors must be whole as well: rows of them go together, and cost most where they are masked.
 fn rows_fill_vectors(lanes: usize, (rows, columns): (usize, usize), positions: usize) -> bool {
     let vectors = columns.div_ceil(lanes);
-    vectors > 1 && rows * vectors <= positions.div_ceil(lanes)
+    (vectors > 1 || columns == lanes) && rows * vectors <= positions.div_ceil(lanes)
 }
 
 fn multiply_adds(geometry: &Conv2dGeometry) -> usize {

@@ -23,6 +23,15 @@ fn cases() -> Vec<([usize; 4], [usize; 4], Conv2dOptions)> {
                 ..plain
             },
         ),
+        // Rows of one vector: four, two and one go together.
+        (
+            [2, 2, 7, 16],
+            [15, 2, 3, 3],
+            Conv2dOptions {
+                padding: (1, 1),
+                ..plain
+            },
+        ),
         (
             [1, 4, 4, 24],
             [6, 2, 3, 3],

@@ -3,18 +3,19 @@
 //! `c[i][j] = start + sum over terms k of a[a_rows[i] + k.a] * b[k.b + j]`
 //!
 //! Vectors run along j. A block holds R rows by NV vectors of sums in registers; each k loads NV vectors of `b` and
-//! broadcasts R numbers of `a`. With AVX-512 R x NV is 8 x 3: 24 of 32 registers, 24 multiply-adds for 11 loads. With 16
-//! registers it is 6 x 2: twelve sums, two vectors, a factor, and one to spare, without which a sum ends up in memory. Sums
-//! are taken in the order of k for every element, so the result depends on neither the number of threads nor the position of
-//! an element in a block.
+//! broadcasts R numbers of `a`. The vectors are neighbours, or those of several runs of columns. With AVX-512 R x NV is 6 x 4: 24
+//! of 32 registers, 24 multiply-adds for 10 loads. Loads count, even where arithmetic is the limit: a processor that shares a core
+//! with another makes some 2.5 operations a cycle, so that 8 x 2 is a sixth slower there. With 16 registers R x NV is 6 x 2: twelve
+//! sums, two vectors, a factor, and one to spare, without which a sum ends up in memory. Sums are taken in the order of k for
+//! every element, so the result depends on neither the number of threads nor the position of an element in a block.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
-/// Depth of a block: three vectors of `b` a row then stay in the first-level cache (36 KiB with AVX-512) while the rows
-/// of `a` pass by.
+/// Depth of a block: its vectors of `b` then stay near while the rows of `a` pass by. Four vectors a row would just fill the
+/// first-level cache with AVX-512, but rows of a convolution overlap. Depths from 64 to 128 are no faster.
 const DEPTH: usize = 192;
 
 /// What the sums start from.
@@ -94,15 +95,15 @@ impl Columns {
     }
 }
 
-/// Some columns of a run.
+/// The same columns of some neighbouring runs.
 #[derive(Clone, Copy)]
 struct Block {
-    /// The first of them, in the run.
+    /// The first of them, in a run.
     j: usize,
-    /// Where it lies in a row of `b` and of `c`.
+    /// Where that of the first run lies in a row of `b` and of `c`.
     b: usize,
     c: usize,
-    /// Columns of the last vector.
+    /// Columns of the last vector of a run.
     tail: usize,
 }
 
@@ -178,50 +179,83 @@ impl<F: Float> Product<'_, F> {
     #[inline(always)]
     fn depth_block<S: Simd>(&mut self, s: S, k: Range<usize>) {
         let lanes = F::V::<S>::LANES;
-        let columns = self.columns;
-        for run in 0..columns.runs {
+        let Columns {
+            count,
+            runs,
+            b_step,
+            c_step,
+        } = self.columns;
+        // Runs of one or two vectors go together as far as the sums of a block reach.
+        let most = (vectors_at_once(S::ISA) / count.div_ceil(lanes)).max(1);
+        let mut run = 0;
+        while run < runs {
+            let mut together = most;
+            while run + together > runs {
+                together /= 2;
+            }
             let mut j = 0;
-            while j < columns.count {
-                let left = columns.count - j;
-                // Four vectors go as two and two: one alone would wait for the latency of its few sums.
-                let vectors = match left.div_ceil(lanes) {
-                    1 => 1,
-                    2 | 4 => 2,
-                    _ if S::ISA != Isa::Avx512 => 2,
-                    _ => 3,
-                };
-                let tail = (left - (vectors - 1) * lanes).min(lanes);
+            while j < count {
+                let left = count - j;
+                let vectors = vectors_of_block(S::ISA, left.div_ceil(lanes));
                 let block = Block {
                     j,
-                    b: run * columns.b_step + j,
-                    c: run * columns.c_step + j,
-                    tail,
+                    b: run * b_step + j,
+                    c: run * c_step + j,
+                    tail: (left - (vectors - 1) * lanes).min(lanes),
                 };
                 let k = k.clone();
                 // SAFETY: `run` above checked the bounds of all rows and columns.
                 unsafe {
-                    match (vectors, tail == lanes) {
-                        (1, true) => self.columns_block::<S, 1, false>(s, k, block),
-                        (1, false) => self.columns_block::<S, 1, true>(s, k, block),
-                        (2, true) => self.columns_block::<S, 2, false>(s, k, block),
-                        (2, false) => self.columns_block::<S, 2, true>(s, k, block),
-                        (_, true) => self.columns_block::<S, 3, false>(s, k, block),
-                        (_, false) => self.columns_block::<S, 3, true>(s, k, block),
+                    if S::ISA == Isa::Avx512 {
+                        match (together, vectors) {
+                            (4, _) => self.runs_block::<S, 4, 1>(s, k, block),
+                            (2, 1) => self.runs_block::<S, 2, 1>(s, k, block),
+                            (2, _) => self.runs_block::<S, 2, 2>(s, k, block),
+                            (_, 1) => self.runs_block::<S, 1, 1>(s, k, block),
+                            (_, 2) => self.runs_block::<S, 1, 2>(s, k, block),
+                            (_, 3) => self.runs_block::<S, 1, 3>(s, k, block),
+                            _ => self.runs_block::<S, 1, 4>(s, k, block),
+                        }
+                    } else {
+                        match (together, vectors) {
+                            (2, _) => self.runs_block::<S, 2, 1>(s, k, block),
+                            (_, 1) => self.runs_block::<S, 1, 1>(s, k, block),
+                            _ => self.runs_block::<S, 1, 2>(s, k, block),
+                        }
                     }
                 }
                 j += vectors * lanes;
             }
+            run += together;
         }
     }
-}
 
-impl<F: Float> Product<'_, F> {
-    /// All rows of a block of NV vectors, for the depth range `k`; `PARTIAL` says that the last vector has only `tail` columns.
+    /// # Safety
+    /// As [`Self::columns_block`].
+    #[inline(always)]
+    unsafe fn runs_block<S: Simd, const RUNS: usize, const NV: usize>(
+        &mut self,
+        s: S,
+        k: Range<usize>,
+        block: Block,
+    ) {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            if block.tail == F::V::<S>::LANES {
+                self.columns_block::<S, RUNS, NV, false>(s, k, block);
+            } else {
+                self.columns_block::<S, RUNS, NV, true>(s, k, block);
+            }
+        }
+    }
+
+    /// All rows of a block of NV vectors of each of RUNS runs, for the depth range `k`; `PARTIAL` says that the last vector of
+    /// a run has only `tail` columns.
     ///
     /// # Safety
     /// The operands hold the rows and columns that are named.
     #[inline(always)]
-    unsafe fn columns_block<S: Simd, const NV: usize, const PARTIAL: bool>(
+    unsafe fn columns_block<S: Simd, const RUNS: usize, const NV: usize, const PARTIAL: bool>(
         &mut self,
         s: S,
         k: Range<usize>,
@@ -231,38 +265,44 @@ impl<F: Float> Product<'_, F> {
         let mut i = 0;
         // SAFETY: i + R <= rows in every call, and the caller vouches for the columns.
         unsafe {
-            if S::ISA == Isa::Avx512 {
+            if S::ISA == Isa::Avx512 && RUNS * NV < 4 {
                 while i + 8 <= rows {
-                    self.block::<S, 8, NV, PARTIAL>(s, k.clone(), i, block);
+                    self.block::<S, 8, RUNS, NV, PARTIAL>(s, k.clone(), i, block);
                     i += 8;
                 }
             } else {
-                // The last eight go as four and four, for the same reason as vectors do.
+                // The last eight go as four and four: two rows would wait for the latency of their few sums.
                 while i + 6 <= rows && i + 8 != rows {
-                    self.block::<S, 6, NV, PARTIAL>(s, k.clone(), i, block);
+                    self.block::<S, 6, RUNS, NV, PARTIAL>(s, k.clone(), i, block);
                     i += 6;
                 }
             }
             while i + 4 <= rows {
-                self.block::<S, 4, NV, PARTIAL>(s, k.clone(), i, block);
+                self.block::<S, 4, RUNS, NV, PARTIAL>(s, k.clone(), i, block);
                 i += 4;
             }
             if i + 2 <= rows {
-                self.block::<S, 2, NV, PARTIAL>(s, k.clone(), i, block);
+                self.block::<S, 2, RUNS, NV, PARTIAL>(s, k.clone(), i, block);
                 i += 2;
             }
             if i < rows {
-                self.block::<S, 1, NV, PARTIAL>(s, k.clone(), i, block);
+                self.block::<S, 1, RUNS, NV, PARTIAL>(s, k.clone(), i, block);
             }
         }
     }
 
-    /// For the depth range `k`, R rows from `i` on of a block of NV vectors.
+    /// For the depth range `k`, R rows from `i` on of a block of NV vectors of each of RUNS runs.
     ///
     /// # Safety
     /// As [`Self::columns_block`], and i + R is at most the number of rows.
     #[inline(always)]
-    unsafe fn block<S: Simd, const R: usize, const NV: usize, const PARTIAL: bool>(
+    unsafe fn block<
+        S: Simd,
+        const R: usize,
+        const RUNS: usize,
+        const NV: usize,
+        const PARTIAL: bool,
+    >(
         &mut self,
         s: S,
         k: Range<usize>,
@@ -270,18 +310,27 @@ impl<F: Float> Product<'_, F> {
         Block { j, b, c, tail }: Block,
     ) {
         let lanes = F::V::<S>::LANES;
+        let Columns { b_step, c_step, .. } = self.columns;
         let zero = F::V::<S>::splat(s, F::ZERO);
-        let load = |p: *const F, v: usize| {
-            // SAFETY: the callers of this closure pass rows that reach to column (NV - 1) * lanes + tail of the block.
-            unsafe {
-                if PARTIAL && v == NV - 1 {
-                    F::V::<S>::load_partial_ptr(s, p.add(v * lanes), tail, F::ZERO)
-                } else {
-                    F::V::<S>::load_ptr(s, p.add(v * lanes))
+        let load = |p: *const F, step: usize| {
+            let mut vectors = [[zero; NV]; RUNS];
+            for (run, vectors) in vectors.iter_mut().enumerate() {
+                for (v, vector) in vectors.iter_mut().enumerate() {
+                    // SAFETY: the callers of this closure pass rows that reach to column (NV - 1) * lanes + tail of the block in
+                    // RUNS runs.
+                    unsafe {
+                        let p = p.add(run * step + v * lanes);
+                        *vector = if PARTIAL && v == NV - 1 {
+                            F::V::<S>::load_partial_ptr(s, p, tail, F::ZERO)
+                        } else {
+                            F::V::<S>::load_ptr(s, p)
+                        };
+                    }
                 }
             }
+            vectors
         };
-        let mut sums = [[zero; NV]; R];
+        let mut sums = [[[zero; NV]; RUNS]; R];
         // SAFETY: row i + r of `c` and of `a` for r < R, every term's row of `b`, and the columns of the block lie in their slices,
         // as the caller vouches.
         unsafe {
@@ -290,22 +339,14 @@ impl<F: Float> Product<'_, F> {
                 Start::Zero => {}
                 Start::RowBias(bias) => {
                     for (r, row) in sums.iter_mut().enumerate() {
-                        *row = [F::V::<S>::splat(s, *bias.get_unchecked(i + r)); NV];
+                        let bias = F::V::<S>::splat(s, *bias.get_unchecked(i + r));
+                        *row = [[bias; NV]; RUNS];
                     }
                 }
-                Start::ColumnBias(bias) => {
-                    for v in 0..NV {
-                        let bias = load(bias.as_ptr().add(j), v);
-                        for row in &mut sums {
-                            row[v] = bias;
-                        }
-                    }
-                }
+                Start::ColumnBias(bias) => sums = [load(bias.as_ptr().add(j), 0); R],
                 Start::Accumulate => {
                     for (r, row) in sums.iter_mut().enumerate() {
-                        for (v, sum) in row.iter_mut().enumerate() {
-                            *sum = load(c.add(r * self.c_stride), v);
-                        }
+                        *row = load(c.add(r * self.c_stride), c_step);
                     }
                 }
             }
@@ -315,34 +356,54 @@ impl<F: Float> Product<'_, F> {
             }
             let b = self.b.as_ptr().add(b);
             for term in self.terms.get_unchecked(k.clone()) {
-                let mut vectors = [zero; NV];
-                for (v, vector) in vectors.iter_mut().enumerate() {
-                    *vector = load(b.add(term.b), v);
-                }
+                let vectors = load(b.add(term.b), b_step);
                 for r in 0..R {
                     let factor = F::V::<S>::splat(s, *a[r].add(term.a));
-                    for v in 0..NV {
-                        sums[r][v] = factor.mul_add(vectors[v], sums[r][v]);
+                    for run in 0..RUNS {
+                        for v in 0..NV {
+                            sums[r][run][v] = factor.mul_add(vectors[run][v], sums[r][run][v]);
+                        }
                     }
                 }
             }
             let last = k.end == self.terms.len();
             for (r, row) in sums.iter().enumerate() {
-                for (v, &sum) in row.iter().enumerate() {
-                    // `max` returns its argument where either is NaN, so NaN stays.
-                    let sum = if last && self.relu {
-                        zero.max(sum)
-                    } else {
-                        sum
-                    };
-                    let p = c.add(r * self.c_stride + v * lanes);
-                    if PARTIAL && v == NV - 1 {
-                        sum.store_partial_ptr(p, tail);
-                    } else {
-                        sum.store_ptr(p);
+                for (run, vectors) in row.iter().enumerate() {
+                    for (v, &sum) in vectors.iter().enumerate() {
+                        // `max` returns its argument where either is NaN, so NaN stays.
+                        let sum = if last && self.relu {
+                            zero.max(sum)
+                        } else {
+                            sum
+                        };
+                        let p = c.add(r * self.c_stride + run * c_step + v * lanes);
+                        if PARTIAL && v == NV - 1 {
+                            sum.store_partial_ptr(p, tail);
+                        } else {
+                            sum.store_ptr(p);
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+/// Vectors of sums a row of a block.
+const fn vectors_at_once(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512 => 4,
+        _ => 2,
+    }
+}
+
+/// How many of a run's `left` vectors the next block takes. One alone would wait for the latency of its few sums.
+const fn vectors_of_block(isa: Isa, left: usize) -> usize {
+    match (isa, left) {
+        (Isa::Avx512, 5 | 6) => 3,
+        (Isa::Avx512, _) if left >= 4 => 4,
+        (Isa::Avx512, _) => left,
+        (_, 1) => 1,
+        _ => 2,
     }
 }
