@@ -16,7 +16,7 @@ use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 /// Depth of a block: its vectors of `b` then stay near while the rows of `a` pass by. Four vectors a row would just fill the
 /// first-level cache with AVX-512, but rows of a convolution overlap. Depths from 64 to 128 are no faster.
-const DEPTH: usize = 192;
+pub(crate) const DEPTH: usize = 192;
 
 /// What the sums start from.
 #[derive(Clone, Copy)]

@@ -13,9 +13,9 @@ use std::mem::MaybeUninit;
 use candle_simd::Isa;
 use candle_simd::buffer::Uninit;
 use candle_simd::parallel::Disjoint;
-use rayon::prelude::*;
 
-use super::Conv2dGeometry;
+use super::super::Conv2dGeometry;
+use super::{add_positions, for_each, multiply_adds, rows_fill_vectors};
 use crate::element::Element;
 use crate::kernels::lanes::lanes;
 use crate::kernels::pad::{Padded, pad};
@@ -23,13 +23,9 @@ use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::product::{Columns, Product, Start, Target, Term};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
-use crate::layer_op::{Gradients, Wanted};
 
 /// Vectors at the end of a row may reach this many elements past it; buffers that are read have room for it.
 const SLACK: usize = 64;
-
-/// Multiply-adds from which a convolution goes to the thread pool: about 10 microseconds.
-const PARALLEL_FROM: usize = 1 << 19;
 
 /// Where things are in the planes of one padded image.
 struct Planes<'a> {
@@ -175,26 +171,6 @@ fn write<F: Copy>(to: &mut [MaybeUninit<F>], from: &[F]) {
     }
 }
 
-/// Runs `f` for every index below `count`, on the pool where the work is worth it.
-fn for_each(count: usize, multiply_adds: usize, f: impl Fn(usize) + Sync + Send) {
-    if multiply_adds < PARALLEL_FROM {
-        (0..count).for_each(f);
-    } else {
-        (0..count).into_par_iter().for_each(f);
-    }
-}
-
-/// Whether vectors that end with each of `rows` rows of `columns` are no more than those of `positions` in one run; they need
-/// no copy of the result. Single vectors must be whole as well: rows of them go together, and cost most where they are masked.
-fn rows_fill_vectors(lanes: usize, (rows, columns): (usize, usize), positions: usize) -> bool {
-    let vectors = columns.div_ceil(lanes);
-    (vectors > 1 || columns == lanes) && rows * vectors <= positions.div_ceil(lanes)
-}
-
-fn multiply_adds(geometry: &Conv2dGeometry) -> usize {
-    geometry.batch * geometry.output_len() * geometry.taps()
-}
-
 /// The result, row-major.
 pub(crate) fn forward<F: Element>(
     isa: Isa,
@@ -269,28 +245,10 @@ fn forward_image<F: Element>(
     }
 }
 
-/// The gradients that are wanted.
-pub(crate) fn backward<F: Element>(
-    isa: Isa,
-    geometry: &Conv2dGeometry,
-    wanted: Wanted,
-    x: &[F],
-    weight: &[F],
-    upstream: &[F],
-) -> Gradients<F> {
-    let of_input = || backward_input(isa, geometry, weight, upstream);
-    let of_weight = || backward_weight(isa, geometry, x, upstream);
-    let x = wanted.x.then(of_input).unwrap_or_default();
-    let (weight, bias) = (wanted.weight || wanted.bias)
-        .then(of_weight)
-        .unwrap_or_default();
-    Gradients { x, weight, bias }
-}
-
 /// The gradient of `x`, row-major.
 ///
 /// Each plane is a convolution of the upstream gradient with the kernel elements that see its phase, turned round.
-fn backward_input<F: Element>(
+pub(super) fn backward_input<F: Element>(
     isa: Isa,
     geometry: &Conv2dGeometry,
     weight: &[F],
@@ -422,7 +380,7 @@ struct PhaseTaps<F> {
 /// Chunks of images, cut by the sizes alone, sum their own gradients; the chunks are then added in order, so that the
 /// result is the same for any number of threads. In a chunk the vectors run along the output channels: the upstream
 /// gradient is turned so that a position's channels are neighbours.
-fn backward_weight<F: Element>(
+pub(super) fn backward_weight<F: Element>(
     isa: Isa,
     geometry: &Conv2dGeometry,
     x: &[F],
@@ -495,12 +453,7 @@ fn chunk_gradient<F: Element>(
                 (&upstream[from..], geometry.positions()),
                 (&mut turned, outputs),
             );
-            let bias = &mut bias[group * outputs..(group + 1) * outputs];
-            for position in turned.chunks_exact(outputs.max(1)) {
-                for (sum, &value) in bias.iter_mut().zip(position) {
-                    *sum += value;
-                }
-            }
+            add_positions(&mut bias[group * outputs..][..outputs], &turned);
             Product {
                 a: &padded[group * group_planes..],
                 a_rows: taps,
