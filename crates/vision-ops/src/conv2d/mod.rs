@@ -6,6 +6,11 @@
 //! where `x` is 0 outside the image. Backward computes the gradient of `x` as a convolution of the upstream gradient with
 //! the turned kernel, and that of `weight` as the product of upstream gradient and shifted input; nothing is saved beyond
 //! the arguments.
+//!
+//! On the CPU both gradients take two thirds of the multiply-adds where the kernel has three rows or more, moves by one and sees
+//! eight channels or more, by Winograd's scheme (1980) for pairs of rows. Their rounding differs from that of the plain sums, and is
+//! no worse than twice as large; an infinite upstream gradient may give NaN where plain sums give infinity, in the elements that it
+//! reaches. The result is always the plain sum, so that equal windows give equal bits, among which pooling chooses the first.
 
 pub mod composed;
 mod cpu_kernel;

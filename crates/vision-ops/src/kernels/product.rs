@@ -185,8 +185,12 @@ impl<F: Float> Product<'_, F> {
             b_step,
             c_step,
         } = self.columns;
-        // Runs of one or two vectors go together as far as the sums of a block reach.
-        let most = (vectors_at_once(S::ISA) / count.div_ceil(lanes)).max(1);
+        // Runs of one or two vectors go together as far as the sums of a block reach. Single vectors that are not whole do not:
+        // four masked rows of `b` at a time leave no registers for the sums.
+        let most = match count.div_ceil(lanes) {
+            1 if count < lanes => 1,
+            vectors => (vectors_at_once(S::ISA) / vectors).max(1),
+        };
         let mut run = 0;
         while run < runs {
             let mut together = most;
@@ -208,8 +212,8 @@ impl<F: Float> Product<'_, F> {
                 unsafe {
                     if S::ISA == Isa::Avx512 {
                         match (together, vectors) {
-                            (4, _) => self.runs_block::<S, 4, 1>(s, k, block),
-                            (2, 1) => self.runs_block::<S, 2, 1>(s, k, block),
+                            (4, _) => self.columns_block::<S, 4, 1, false>(s, k, block),
+                            (2, 1) => self.columns_block::<S, 2, 1, false>(s, k, block),
                             (2, _) => self.runs_block::<S, 2, 2>(s, k, block),
                             (_, 1) => self.runs_block::<S, 1, 1>(s, k, block),
                             (_, 2) => self.runs_block::<S, 1, 2>(s, k, block),
@@ -218,7 +222,7 @@ impl<F: Float> Product<'_, F> {
                         }
                     } else {
                         match (together, vectors) {
-                            (2, _) => self.runs_block::<S, 2, 1>(s, k, block),
+                            (2, _) => self.columns_block::<S, 2, 1, false>(s, k, block),
                             (_, 1) => self.runs_block::<S, 1, 1>(s, k, block),
                             _ => self.runs_block::<S, 1, 2>(s, k, block),
                         }

@@ -2,6 +2,8 @@
 
 mod direct;
 mod row_pairs;
+#[cfg(test)]
+mod tests;
 
 use candle_simd::Isa;
 use rayon::prelude::*;

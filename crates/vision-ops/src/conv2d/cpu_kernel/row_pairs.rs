@@ -13,16 +13,15 @@
 //!
 //! and of two taps three. Here the results are rows of the image, the taps rows of the kernel, and a multiplication is a sum over
 //! channels and kernel columns, which is a [`Product`]. More rows of the kernel are cut into threes and twos, whose sums add up to
-//! the same four. Only neighbouring rows are ever added, each in its place in the row, so every vector is a run of memory.
+//! the same four. Rows are added to rows alone, never pixels to pixels of their row, so every vector is a run of memory.
 //!
 //! The gradient of `x` is such a convolution of the upstream gradient with the turned kernel. The gradient of `weight` is the
 //! same scheme transposed: `m` is a sum over positions of the rows above times `y0`, `y0 + y1`, `y0 - y1` and `y1`, and a
 //! tap's gradient collects each `m` with the factor that the tap has in it.
 //!
-//! Rounding differs from that of the direct sums, by no more than a few units in the last place of the largest terms, and an
-//! infinite number gives NaN where it may give an infinite one there. The results that a number does not reach do not see it. The
-//! forward pass does without: equal windows would give results that are equal but for rounding, and pooling would choose among
-//! them at random.
+//! Rounding differs from that of the direct sums and is no worse than twice as large; an infinite number may give NaN where they
+//! are infinite. Results that a number does not reach do not see it. The forward pass does without: equal windows would give
+//! results that are equal but for rounding, and pooling would choose among them at random.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -219,7 +218,7 @@ impl Pairs {
     /// Elements from a channel to the next: an odd number of vectors, so that the same place of neighbouring channels, which a
     /// product reads together, is in another set of the cache for each.
     fn channel(&self) -> usize {
-        (self.at_once * self.step() / self.lanes | 1) * self.lanes
+        ((self.at_once * self.step() / self.lanes) | 1) * self.lanes
     }
 
     /// For each factor pair of a sum: its index, and where its row starts in a pair.
@@ -490,31 +489,8 @@ pub(super) fn backward_weight<F: Element>(
         geometry.output,
         (DEPTH / width).max(1),
     );
-    let columns = geometry.kernel.1;
-    let dilation = geometry.options.dilation.1;
-    let sums: [PositionSum; SUMS] = std::array::from_fn(|sum| {
-        let mut rows = Vec::new();
-        for c in 0..inputs {
-            for (_, row) in pairs.of_sum(sum) {
-                rows.extend((0..columns).map(|b| c * pairs.channel() + row + b * dilation));
-            }
-        }
-        // `y0` and `y1` are rows of the upstream gradient, the others are laid out pair by pair.
-        let (step, first) = match sum {
-            0 => (2 * width, 0),
-            3 => (2 * width, width),
-            _ => (width, 0),
-        };
-        let position = |k: usize| Term {
-            a: k / width * pairs.step() + k % width,
-            b: (k / width * step + first + k % width) * outputs,
-        };
-        PositionSum {
-            rows,
-            terms: (0..pairs.at_once * width).map(position).collect(),
-            step: step * outputs,
-        }
-    });
+    let sums: [PositionSum; SUMS] =
+        std::array::from_fn(|sum| PositionSum::new(geometry, &pairs, sum));
     // By group, sum, row of the sum and output channel; then the gradient of the bias.
     let of_group = sums.iter().map(|sum| sum.rows.len()).sum::<usize>() * outputs;
     let len = geometry.options.groups * of_group;
@@ -583,19 +559,27 @@ pub(super) fn backward_weight<F: Element>(
     });
     let mut total = add_in_order(&partial, len + geometry.out_channels);
     let bias = total.split_off(len);
+    (weight_of_sums(geometry, &pairs, &total), bias)
+}
+
+/// The gradient of `weight` of the sums for each group, sum, row of the sum and output channel.
+fn weight_of_sums<F: Element>(geometry: &Conv2dGeometry, pairs: &Pairs, total: &[F]) -> Vec<F> {
+    let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
+    let (rows, columns) = geometry.kernel;
     let mut weight = vec![F::ZERO; geometry.weight_len()];
-    let mut from = total.chunks_exact(outputs);
+    let mut next = 0;
     for group in 0..geometry.options.groups {
         for sum in 0..SUMS {
             for c in 0..inputs {
                 for (factors, _) in pairs.of_sum(sum) {
                     for b in 0..columns {
-                        let Some(from) = from.next() else { continue };
+                        let m = &total[next..next + outputs];
+                        next += outputs;
                         for (a, factor) in factors.taps() {
-                            let tap = (c * geometry.kernel.0 + a) * columns + b;
-                            for (o, &m) in from.iter().enumerate() {
-                                let at = (group * outputs + o) * geometry.taps() + tap;
-                                weight[at] = weight[at] + <F as Float>::from_f64(factor) * m;
+                            let tap = (c * rows + a) * columns + b;
+                            let factor = <F as Float>::from_f64(factor);
+                            for (o, &m) in m.iter().enumerate() {
+                                weight[(group * outputs + o) * geometry.taps() + tap] += factor * m;
                             }
                         }
                     }
@@ -603,7 +587,7 @@ pub(super) fn backward_weight<F: Element>(
             }
         }
     }
-    (weight, bias)
+    weight
 }
 
 /// One of the four sums as a product over positions.
@@ -614,6 +598,35 @@ struct PositionSum {
     terms: Vec<Term>,
     /// Elements of the second factor from a pair to the next.
     step: usize,
+}
+
+impl PositionSum {
+    fn new(geometry: &Conv2dGeometry, pairs: &Pairs, sum: usize) -> Self {
+        let (outputs, width) = (geometry.group_outputs(), geometry.output.1);
+        let dilation = geometry.options.dilation.1;
+        let mut rows = Vec::new();
+        for c in 0..geometry.group_inputs() {
+            for (_, row) in pairs.of_sum(sum) {
+                let tap = |b| c * pairs.channel() + row + b * dilation;
+                rows.extend((0..geometry.kernel.1).map(tap));
+            }
+        }
+        // `y0` and `y1` are rows of the upstream gradient, the others are laid out pair by pair.
+        let (step, first) = match sum {
+            0 => (2 * width, 0),
+            3 => (2 * width, width),
+            _ => (width, 0),
+        };
+        let position = |k: usize| Term {
+            a: k / width * pairs.step() + k % width,
+            b: (k / width * step + first + k % width) * outputs,
+        };
+        Self {
+            rows,
+            terms: (0..pairs.at_once * width).map(position).collect(),
+            step: step * outputs,
+        }
+    }
 }
 
 /// Writes the sum and the difference of each pair of rows.
