@@ -117,6 +117,25 @@ fn convolutions() -> Vec<(&'static str, [usize; 4], [usize; 4], Conv2dOptions)> 
             [6, 2, 3, 3],
             Conv2dOptions { groups: 2, ..plain },
         ),
+        // On the CPU the gradients of these two are taken by pairs of rows.
+        (
+            "eight_channels",
+            [1, 8, 4, 8],
+            [8, 8, 3, 3],
+            Conv2dOptions {
+                padding: (1, 1),
+                ..plain
+            },
+        ),
+        (
+            "eight_channels_five_rows",
+            [1, 8, 5, 8],
+            [8, 8, 5, 1],
+            Conv2dOptions {
+                padding: (2, 0),
+                ..plain
+            },
+        ),
         (
             "everything",
             [2, 4, 9, 8],
