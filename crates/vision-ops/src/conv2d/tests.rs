@@ -121,13 +121,16 @@ fn cases() -> Vec<([usize; 4], [usize; 4], Conv2dOptions)> {
     ]
 }
 
+pub(super) fn padded(rows: usize, columns: usize) -> Conv2dOptions {
+    Conv2dOptions {
+        padding: (rows, columns),
+        ..Default::default()
+    }
+}
+
 /// Cases whose gradients are taken by pairs of rows: even and odd heights, kernels of three rows and more, which are cut into
 /// threes and twos, whole and partial vectors, groups, padding from none to all that a kernel reaches, and dilated columns.
 fn pairs_of_rows() -> Vec<([usize; 4], [usize; 4], Conv2dOptions)> {
-    let padded = |rows, columns| Conv2dOptions {
-        padding: (rows, columns),
-        ..Default::default()
-    };
     vec![
         ([2, 8, 6, 16], [9, 8, 3, 3], padded(1, 1)),
         ([1, 9, 7, 30], [8, 9, 3, 1], padded(0, 0)),
@@ -156,10 +159,6 @@ fn arguments(x: [usize; 4], weight: [usize; 4], dtype: DType) -> Result<Vec<Tens
 
 #[test]
 fn gradients_of_every_argument_agree_with_central_differences() -> Result<()> {
-    let padded = |rows, columns| Conv2dOptions {
-        padding: (rows, columns),
-        ..Default::default()
-    };
     // Differences of larger sums would be less exact than the tolerance.
     let small_pairs_of_rows = [
         ([1, 8, 4, 8], [8, 8, 3, 3], padded(1, 1)),

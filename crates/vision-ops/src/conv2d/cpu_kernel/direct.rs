@@ -11,15 +11,12 @@
 use std::mem::MaybeUninit;
 
 use candle_simd::Isa;
-use candle_simd::buffer::Uninit;
-use candle_simd::parallel::Disjoint;
 
 use super::super::Conv2dGeometry;
-use super::{add_positions, for_each, multiply_adds, rows_fill_vectors};
+use super::{add_positions, by_image, rows_fill_vectors, sum_by_chunks};
 use crate::element::Element;
 use crate::kernels::lanes::lanes;
 use crate::kernels::pad::{Padded, pad};
-use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::product::{Columns, Product, Start, Target, Term};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
@@ -179,20 +176,15 @@ pub(crate) fn forward<F: Element>(
     weight: &[F],
     bias: Option<&[F]>,
 ) -> Vec<F> {
-    let len = geometry.batch * geometry.output_len();
-    let mut y = Uninit::<F>::new(len);
-    let parts = Disjoint::new(&mut y.as_uninit()[..len]);
     let planes = Planes::new(geometry);
     let taps = planes.tap_offsets().into_iter().enumerate();
     let terms: Vec<Term> = taps.map(|(a, b)| Term { a, b }).collect();
-    for_each(geometry.batch, multiply_adds(geometry), |n| {
-        let image = &x[n * geometry.input_len()..][..geometry.input_len()];
-        // SAFETY: every image writes its own part.
-        let y = unsafe { parts.part(n * geometry.output_len()..(n + 1) * geometry.output_len()) };
-        forward_image(isa, geometry, &planes, &terms, image, weight, bias, y);
-    });
-    // SAFETY: every image was computed, and each writes all rows of all of its output channels.
-    unsafe { y.assume_init(len) }
+    let image = |n: usize, y: &mut [MaybeUninit<F>]| {
+        let x = &x[n * geometry.input_len()..][..geometry.input_len()];
+        forward_image(isa, geometry, &planes, &terms, x, weight, bias, y);
+    };
+    // SAFETY: an image writes all rows of all of its output channels.
+    unsafe { by_image(geometry, geometry.output_len(), image) }
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -254,9 +246,6 @@ pub(super) fn backward_input<F: Element>(
     weight: &[F],
     upstream: &[F],
 ) -> Vec<F> {
-    let len = geometry.batch * geometry.input_len();
-    let mut grad = Uninit::<F>::new(len);
-    let parts = Disjoint::new(&mut grad.as_uninit()[..len]);
     let planes = Planes::new(geometry);
     let options = &geometry.options;
     let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
@@ -311,9 +300,7 @@ pub(super) fn backward_input<F: Element>(
             taps
         })
         .collect();
-    for_each(geometry.batch, multiply_adds(geometry), |n| {
-        // SAFETY: every image writes its own part.
-        let grad = unsafe { parts.part(n * geometry.input_len()..(n + 1) * geometry.input_len()) };
+    let image = |n: usize, grad: &mut [MaybeUninit<F>]| {
         let upstream = &upstream[n * geometry.output_len()..][..geometry.output_len()];
         let mut spread = Scratch::dirty(outputs * channel);
         let mut padded = Scratch::dirty(if by_rows { 0 } else { planes.len() });
@@ -362,9 +349,9 @@ pub(super) fn backward_input<F: Element>(
         if !by_rows {
             planes.gather(&padded, grad);
         }
-    });
-    // SAFETY: every image was computed: the product of its rows writes every pixel, or gathering it does.
-    unsafe { grad.assume_init(len) }
+    };
+    // SAFETY: the product of an image's rows writes every pixel, or gathering it does.
+    unsafe { by_image(geometry, geometry.input_len(), image) }
 }
 
 /// The kernel elements that see one phase.
@@ -377,9 +364,8 @@ struct PhaseTaps<F> {
 
 /// The gradients of `weight` and of the bias, row-major.
 ///
-/// Chunks of images, cut by the sizes alone, sum their own gradients; the chunks are then added in order, so that the
-/// result is the same for any number of threads. In a chunk the vectors run along the output channels: the upstream
-/// gradient is turned so that a position's channels are neighbours.
+/// In a chunk of images the vectors run along the output channels: the upstream gradient is turned so that a position's channels
+/// are neighbours.
 pub(super) fn backward_weight<F: Element>(
     isa: Isa,
     geometry: &Conv2dGeometry,
@@ -388,20 +374,11 @@ pub(super) fn backward_weight<F: Element>(
 ) -> (Vec<F>, Vec<F>) {
     let planes = Planes::new(geometry);
     let taps = planes.tap_offsets();
-    let size = geometry.gradient_chunk();
-    let chunks = geometry.batch.div_ceil(size);
     let len = geometry.weight_len();
-    let mut partial = Scratch::zeroed(chunks * (len + geometry.out_channels));
-    let parts = Disjoint::new(&mut partial);
-    for_each(chunks, multiply_adds(geometry), |chunk| {
-        let stride = len + geometry.out_channels;
-        // SAFETY: every chunk writes its own part.
-        let part = unsafe { parts.part(chunk * stride..(chunk + 1) * stride) };
-        let images = chunk * size..geometry.batch.min((chunk + 1) * size);
-        chunk_gradient(isa, geometry, &planes, &taps, images, x, upstream, part);
+    let (sum, bias) = sum_by_chunks(geometry, len, |images, weight, bias| {
+        let parts = (weight, bias);
+        chunk_gradient(isa, geometry, &planes, &taps, images, x, upstream, parts);
     });
-    let mut sum = add_in_order(&partial, len + geometry.out_channels);
-    let bias = sum.split_off(len);
     // Chunks keep (group, tap, output); the weights are (group, output, tap).
     let (outputs, taps) = (geometry.group_outputs(), geometry.taps());
     let mut weight = vec![F::ZERO; len];
@@ -425,9 +402,8 @@ fn chunk_gradient<F: Element>(
     images: std::ops::Range<usize>,
     x: &[F],
     upstream: &[F],
-    part: &mut [F],
+    (weight, bias): (&mut [F], &mut [F]),
 ) {
-    let (weight, bias) = part.split_at_mut(geometry.weight_len());
     let outputs = geometry.group_outputs();
     let group_planes = geometry.group_inputs() * planes.phases() * planes.plane();
     let (height, width) = geometry.output;

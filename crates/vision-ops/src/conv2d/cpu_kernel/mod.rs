@@ -5,12 +5,19 @@ mod row_pairs;
 #[cfg(test)]
 mod tests;
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
 use candle_simd::Isa;
+use candle_simd::buffer::Uninit;
+use candle_simd::parallel::Disjoint;
 use rayon::prelude::*;
 
 use super::Conv2dGeometry;
 use crate::element::Element;
 use crate::kernels::lanes::lanes;
+use crate::kernels::partial_sums::add_in_order;
+use crate::kernels::scratch::Scratch;
 use crate::layer_op::{Gradients, Wanted};
 pub(crate) use direct::forward;
 
@@ -56,11 +63,61 @@ fn for_each(count: usize, multiply_adds: usize, f: impl Fn(usize) + Sync + Send)
     }
 }
 
+/// One result after another, for each image its `len` elements, which `f` writes.
+///
+/// # Safety
+/// `f` writes all elements that it is given.
+unsafe fn by_image<F: Element>(
+    geometry: &Conv2dGeometry,
+    len: usize,
+    f: impl Fn(usize, &mut [MaybeUninit<F>]) + Sync + Send,
+) -> Vec<F> {
+    let all = geometry.batch * len;
+    let mut results = Uninit::<F>::new(all);
+    let parts = Disjoint::new(&mut results.as_uninit()[..all]);
+    for_each(geometry.batch, multiply_adds(geometry), |n| {
+        // SAFETY: every image writes its own part.
+        f(n, unsafe { parts.part(n * len..(n + 1) * len) });
+    });
+    // SAFETY: every image was computed, and the caller vouches that each writes all of its elements.
+    unsafe { results.assume_init(all) }
+}
+
+/// Sums over all images: `len` numbers for the weights, and one for each output channel.
+///
+/// Chunks of images, cut by the sizes alone, add to sums of their own, which are then added in order, so that the result is the
+/// same for any number of threads.
+fn sum_by_chunks<F: Element>(
+    geometry: &Conv2dGeometry,
+    len: usize,
+    add: impl Fn(Range<usize>, &mut [F], &mut [F]) + Sync + Send,
+) -> (Vec<F>, Vec<F>) {
+    let size = geometry.gradient_chunk();
+    let chunks = geometry.batch.div_ceil(size);
+    let stride = len + geometry.out_channels;
+    let mut partial = Scratch::zeroed(chunks * stride);
+    let parts = Disjoint::new(&mut partial);
+    for_each(chunks, multiply_adds(geometry), |chunk| {
+        // SAFETY: every chunk writes its own part.
+        let part = unsafe { parts.part(chunk * stride..(chunk + 1) * stride) };
+        let (weight, bias) = part.split_at_mut(len);
+        let images = chunk * size..geometry.batch.min((chunk + 1) * size);
+        add(images, weight, bias);
+    });
+    let mut weight = add_in_order(&partial, stride);
+    let bias = weight.split_off(len);
+    (weight, bias)
+}
+
 /// Whether vectors that end with each of `rows` rows of `columns` are no more than those of `positions` in one run; they need
 /// no copy of the result. Single vectors must be whole as well: rows of them go together, and cost most where they are masked.
 fn rows_fill_vectors(lanes: usize, (rows, columns): (usize, usize), positions: usize) -> bool {
-    let vectors = columns.div_ceil(lanes);
-    (vectors > 1 || columns == lanes) && rows * vectors <= positions.div_ceil(lanes)
+    row_suits_vectors(lanes, columns) && rows * columns.div_ceil(lanes) <= positions.div_ceil(lanes)
+}
+
+/// Whether a row takes several vectors, or one that is whole.
+fn row_suits_vectors(lanes: usize, columns: usize) -> bool {
+    columns >= lanes
 }
 
 /// Multiply-adds of a direct convolution.

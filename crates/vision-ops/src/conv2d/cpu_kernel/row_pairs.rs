@@ -26,16 +26,13 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use candle_simd::buffer::Uninit;
-use candle_simd::parallel::Disjoint;
 use candle_simd::{Float, Isa, Kernel, Simd, Vector};
 
 use super::super::Conv2dGeometry;
-use super::{add_positions, for_each, multiply_adds};
+use super::{add_positions, by_image, row_suits_vectors, sum_by_chunks};
 use crate::element::Element;
 use crate::kernels::lanes::lanes;
 use crate::kernels::pad::{Padded, pad};
-use crate::kernels::partial_sums::add_in_order;
 use crate::kernels::product::{Columns, DEPTH, Product, Start, Target, Term};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::turn::turn;
@@ -56,10 +53,9 @@ pub(super) fn pays_for_input(geometry: &Conv2dGeometry, lanes: usize) -> bool {
         options,
         ..
     } = *geometry;
-    let vectors = width.div_ceil(lanes);
     let reach = reach(geometry);
     // Vectors run along the rows: three quarters of their lanes at least are pixels.
-    let fills = (vectors > 1 || width == lanes) && 4 * width >= 3 * vectors * lanes;
+    let fills = row_suits_vectors(lanes, width) && 4 * width >= 3 * width.next_multiple_of(lanes);
     fits(geometry)
         && fills
         && height >= 4
@@ -308,6 +304,8 @@ fn combine<S: Simd, F: Float>(
 struct Sum<F> {
     /// By group, input channel and term.
     weights: Vec<F>,
+    /// By input channel of a group: where its weights start.
+    rows: Vec<usize>,
     /// By output channel, factor pair and kernel column.
     terms: Vec<Term>,
 }
@@ -345,7 +343,11 @@ impl<F: Element> Sum<F> {
                 }
             }
         }
-        Self { weights, terms }
+        Self {
+            weights,
+            rows: (0..inputs).map(|c| c * terms.len()).collect(),
+            terms,
+        }
     }
 }
 
@@ -356,9 +358,6 @@ pub(super) fn backward_input<F: Element>(
     weight: &[F],
     upstream: &[F],
 ) -> Vec<F> {
-    let len = geometry.batch * geometry.input_len();
-    let mut grad = Uninit::<F>::new(len);
-    let parts = Disjoint::new(&mut grad.as_uninit()[..len]);
     let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
     let (height, width) = geometry.input;
     let (reach, padding) = (reach(geometry), geometry.options.padding);
@@ -373,9 +372,7 @@ pub(super) fn backward_input<F: Element>(
     let sums: [Sum<F>; SUMS] = std::array::from_fn(|sum| Sum::new(geometry, &pairs, sum, weight));
     // A channel's rows of one of the sums.
     let stride = pairs.at_once * width;
-    for_each(geometry.batch, multiply_adds(geometry), |n| {
-        // SAFETY: every image writes its own part.
-        let grad = unsafe { parts.part(n * geometry.input_len()..(n + 1) * geometry.input_len()) };
+    let image = |n: usize, grad: &mut [MaybeUninit<F>]| {
         let upstream = &upstream[n * geometry.output_len()..][..geometry.output_len()];
         let mut planes = Scratch::dirty(outputs * pairs.padded.plane);
         let mut laid_out = Scratch::dirty(outputs * pairs.channel());
@@ -389,11 +386,9 @@ pub(super) fn backward_input<F: Element>(
                 pairs.lay_out(isa, piece.clone(), &planes, &mut laid_out);
                 let of_sum = results.chunks_exact_mut(inputs * stride);
                 for (sum, results) in sums.iter().zip(of_sum) {
-                    let depth = sum.terms.len();
-                    let rows: Vec<usize> = (0..inputs).map(|c| c * depth).collect();
                     Product {
-                        a: &sum.weights[group * inputs * depth..],
-                        a_rows: &rows,
+                        a: &sum.weights[group * inputs * sum.terms.len()..],
+                        a_rows: &sum.rows,
                         b: &laid_out,
                         terms: &sum.terms,
                         columns: Columns {
@@ -418,9 +413,9 @@ pub(super) fn backward_input<F: Element>(
                 });
             }
         }
-    });
-    // SAFETY: every image was computed, and each piece writes its rows of every channel.
-    unsafe { grad.assume_init(len) }
+    };
+    // SAFETY: each piece of an image writes its rows of every channel.
+    unsafe { by_image(geometry, geometry.input_len(), image) }
 }
 
 /// Writes rows of every channel: `m0 + m1 + m2` and `m3 + m1 - m2` in turn.
@@ -472,7 +467,7 @@ impl<F: Float> Kernel for Join<'_, F> {
 
 /// The gradients of `weight` and of the bias, row-major.
 ///
-/// As in [`super::direct::backward_weight`], chunks of images sum their own, and vectors run along the output channels.
+/// As in [`super::direct::backward_weight`], vectors run along the output channels.
 pub(super) fn backward_weight<F: Element>(
     isa: Isa,
     geometry: &Conv2dGeometry,
@@ -494,21 +489,13 @@ pub(super) fn backward_weight<F: Element>(
     // By group, sum, row of the sum and output channel; then the gradient of the bias.
     let of_group = sums.iter().map(|sum| sum.rows.len()).sum::<usize>() * outputs;
     let len = geometry.options.groups * of_group;
-    let size = geometry.gradient_chunk();
-    let chunks = geometry.batch.div_ceil(size);
-    let mut partial = Scratch::zeroed(chunks * (len + geometry.out_channels));
-    let parts = Disjoint::new(&mut partial);
-    for_each(chunks, multiply_adds(geometry), |chunk| {
-        let stride = len + geometry.out_channels;
-        // SAFETY: every chunk writes its own part.
-        let part = unsafe { parts.part(chunk * stride..(chunk + 1) * stride) };
-        let (weight, bias) = part.split_at_mut(len);
+    let (total, bias) = sum_by_chunks(geometry, len, |images, weight, bias| {
         let mut planes = Scratch::dirty(inputs * pairs.padded.plane);
         let mut laid_out = Scratch::dirty(inputs * pairs.channel());
         let mut turned = Scratch::dirty(2 * pairs.count * width * outputs);
         let mut added = Scratch::dirty(pairs.count * width * outputs);
         let mut subtracted = Scratch::dirty(pairs.count * width * outputs);
-        for n in chunk * size..geometry.batch.min((chunk + 1) * size) {
+        for n in images {
             for group in 0..geometry.options.groups {
                 let of_inputs = inputs * geometry.input.0 * geometry.input.1;
                 let image = &x[n * geometry.input_len() + group * of_inputs..][..of_inputs];
@@ -557,8 +544,6 @@ pub(super) fn backward_weight<F: Element>(
             }
         }
     });
-    let mut total = add_in_order(&partial, len + geometry.out_channels);
-    let bias = total.split_off(len);
     (weight_of_sums(geometry, &pairs, &total), bias)
 }
 

@@ -3,27 +3,16 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_simd::{Float, Isa};
 
+use super::super::tests::padded;
 use super::super::{Conv2dGeometry, Conv2dOptions, OP};
 use super::{direct, row_pairs};
 use crate::element::Element;
 use crate::kernels::lanes::lanes;
 use crate::test_support::numbers;
 
-fn geometry(
-    x: [usize; 4],
-    weight: [usize; 4],
-    options: Conv2dOptions,
-    dtype: DType,
-) -> Result<Conv2dGeometry> {
-    let zeros = |shape: [usize; 4]| Tensor::zeros(&shape, dtype, &Device::Cpu);
+fn geometry(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> Result<Conv2dGeometry> {
+    let zeros = |shape: [usize; 4]| Tensor::zeros(&shape, DType::F32, &Device::Cpu);
     Conv2dGeometry::new(OP, &zeros(x)?, &zeros(weight)?, None, options)
-}
-
-fn padded(rows: usize, columns: usize) -> Conv2dOptions {
-    Conv2dOptions {
-        padding: (rows, columns),
-        ..Default::default()
-    }
 }
 
 /// Pseudo-random numbers that f32 holds.
@@ -35,7 +24,7 @@ fn exact<F: Element>(seed: u64, count: usize) -> Vec<F> {
 #[test]
 fn pairs_of_rows_are_taken_where_they_fit_and_nowhere_else() -> Result<()> {
     let fits = |x, weight, options| -> Result<(bool, bool)> {
-        let geometry = geometry(x, weight, options, DType::F32)?;
+        let geometry = geometry(x, weight, options)?;
         let input = row_pairs::pays_for_input(&geometry, 16);
         Ok((input, row_pairs::pays_for_weight(&geometry)))
     };
@@ -93,7 +82,7 @@ fn errors(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> Result<[
         let wide = |x: Vec<F>| x.into_iter().map(<F as Float>::to_f64).collect();
         [wide(of_input), wide(of_weight)]
     }
-    let geometry = geometry(x, weight, options, DType::F32)?;
+    let geometry = geometry(x, weight, options)?;
     let exact = both::<f64>(&geometry, false);
     let error = |got: &Vec<f64>, exact: &Vec<f64>| {
         let largest = exact.iter().fold(0.0, |most, x| f64::max(most, x.abs()));
@@ -123,7 +112,7 @@ fn pairs_of_rows_round_no_worse_than_twice_the_direct_sums() -> Result<()> {
 
 #[test]
 fn a_number_that_is_not_finite_spoils_only_the_gradients_that_it_reaches() -> Result<()> {
-    let geometry = geometry([1, 8, 9, 32], [8, 8, 5, 5], padded(2, 2), DType::F32)?;
+    let geometry = geometry([1, 8, 9, 32], [8, 8, 5, 5], padded(2, 2))?;
     let isa = Isa::active();
     assert!(row_pairs::pays_for_input(&geometry, lanes::<f32>(isa)));
     let weight = exact::<f32>(1, geometry.weight_len());
